@@ -10,8 +10,10 @@
 #![forbid(unsafe_code)]
 
 pub mod base64;
+pub mod ecdsa;
 pub mod hash;
 pub mod id;
 pub mod jcs;
+pub mod keys;
 pub mod origin;
 pub mod time;

@@ -10,10 +10,18 @@
 #![forbid(unsafe_code)]
 
 pub mod base64;
+pub mod checkpoint;
+pub mod dsse;
 pub mod ecdsa;
 pub mod hash;
 pub mod id;
 pub mod jcs;
+pub mod part;
+pub mod record;
+pub mod signing;
 pub mod keys;
+pub mod multiproof;
+pub mod note;
 pub mod origin;
 pub mod time;
+pub mod tree;

@@ -9,6 +9,7 @@
 //! - No input panics. Every length has a bound, a constant beside the code that checks it.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod base64;
 pub mod checkpoint;
 pub mod dsse;

@@ -11,6 +11,7 @@
 
 pub mod archive;
 pub mod base64;
+pub mod chain;
 pub mod checkpoint;
 pub mod dsse;
 pub mod ecdsa;

@@ -290,3 +290,68 @@ fn threads_and_processes_never_share_a_number() {
     inputs.dedup();
     assert_eq!(inputs.len() as u64, signatures, "every input once");
 }
+
+/// Signs until it is killed, and prints each input once its signature is there.
+fn sign_until_killed() {
+    let session = support::session();
+    let key = Key::find(&session, Algorithm::Ed25519, b"k");
+    // Lines of many pages, so that a kill can fall inside of writing one.
+    let filling = "x".repeat(20_000);
+    for n in 0.. {
+        key.sign(
+            &session,
+            format!("{} {n} {filling}", std::process::id()).as_bytes(),
+        )
+        .unwrap();
+        println!("signed {} {n} ", std::process::id());
+    }
+}
+
+#[test]
+fn a_kill_under_load_loses_no_input() {
+    if let Some(role) = role() {
+        return if role == "make" {
+            make_or_sign(&role)
+        } else {
+            sign_until_killed()
+        };
+    }
+    let bench = Bench::new(concat!(
+        module_path!(),
+        "::a_kill_under_load_loses_no_input"
+    ));
+    bench.run("make");
+    let mut signed = Vec::new();
+    for signatures in [1, 2, 3, 5, 8, 13, 21, 34] {
+        let mut client = bench.client("load").stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(client.stdout.take().unwrap())
+            .lines()
+            .map(Result::unwrap);
+        let mut inputs = lines.by_ref().filter_map(|line| {
+            line.split_once("signed ")
+                .map(|(_, input)| input.to_owned())
+        });
+        signed.extend(inputs.by_ref().take(signatures));
+        client.kill().unwrap();
+        assert_eq!(client.wait().unwrap().signal(), Some(SIGKILL));
+        // What it printed before the kill; its last line may be cut.
+        signed.extend(inputs.filter(|input| input.ends_with(' ')));
+    }
+    let asked = asked(&bench);
+    for input in &signed {
+        let found = asked
+            .iter()
+            .filter(|asked| asked.input.starts_with(input.as_bytes()))
+            .count();
+        assert_eq!(
+            found, 1,
+            "`{input}` was signed, and stands in the transcript {found} times"
+        );
+    }
+    assert!(signed.len() >= 87, "all that were waited for");
+    let unanswered = asked.iter().filter(|asked| asked.answer.is_none()).count();
+    assert!(
+        unanswered <= 8,
+        "at most one call is under way at each kill, not {unanswered}"
+    );
+}

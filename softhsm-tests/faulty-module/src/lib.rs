@@ -6,11 +6,11 @@
 //!
 //! | module | purpose |
 //! |---|---|
-//! | [`list`] | the function list: every function but those of signing, passed through |
-//! | [`sign`] | the functions of signing, with the transcript |
-//! | [`operations`] | the signing operations that are active, and their keys |
-//! | [`call`] | one call: its number, its rules, its line in the log |
-//! | [`real`] | the real module, the shared files, and what to do when they fail |
+//! | `list` | the function list: every function but those of signing, passed through |
+//! | `sign` | the functions of signing, with the transcript |
+//! | `operations` | the signing operations that are active, and their keys |
+//! | `call` | one call: its number, its rules, its line in the log |
+//! | `real` | the real module, the shared files, and what to do when they fail |
 //!
 //! Invariants:
 //! - A call is counted, and a signature's input is in the transcript, before the real module is called.

@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | `control` | the test | rules: which call of which function meets which fault | [`control`] |
 //! | `counters` | the module | how many calls each function has had, over all processes | [`counters`] |
-//! | `calls.log` | the module | one line for each call of interest, with its return value | [`calls`] |
+//! | `calls.log` | the module | one line for each call of interest, with its return value | [`mod@calls`] |
 //! | `transcript.jsonl` | the module | every input it was asked to sign, and every answer | [`transcript`] |
 //!
 //! Both sides use this crate, so each format is written down once.

@@ -9,21 +9,27 @@
 //! - No input panics. Every length has a bound, a constant beside the code that checks it.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod archive;
 pub mod base64;
 pub mod chain;
 pub mod checkpoint;
+pub mod control;
+pub mod document;
 pub mod dsse;
 pub mod ecdsa;
 pub mod hash;
 pub mod id;
 pub mod jcs;
-pub mod part;
-pub mod record;
-pub mod signing;
 pub mod keys;
 pub mod multiproof;
 pub mod note;
 pub mod origin;
+pub mod part;
+pub mod record;
+pub mod signing;
+pub mod sshsig;
+pub mod tiles;
 pub mod time;
+pub mod tlog_proof;
 pub mod tree;

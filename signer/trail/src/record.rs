@@ -239,7 +239,11 @@ pub fn write_event(out: &mut Vec<u8>, header: &Header, event: &Event) {
     write_kids(out, &header.kids);
     out.extend_from_slice(b",\"kind\":\"event\",\"links\":[");
     for (at, link) in event.links.iter().enumerate() {
-        out.extend_from_slice(if at == 0 { b"{\"leaf_hash\":\"" } else { b",{\"leaf_hash\":\"" });
+        out.extend_from_slice(if at == 0 {
+            b"{\"leaf_hash\":\""
+        } else {
+            b",{\"leaf_hash\":\""
+        });
         write_hex(out, &link.leaf_hash);
         out.extend_from_slice(b"\",\"rel\":\"");
         out.extend_from_slice(link.rel.as_str().as_bytes());
@@ -267,7 +271,11 @@ pub fn write_event(out: &mut Vec<u8>, header: &Header, event: &Event) {
 
 /// Appends a control record's bytes; `body` is written in canonical form. The caller checks the
 /// length.
-pub fn write_control(out: &mut Vec<u8>, header: &Header, control: &Control) -> Result<(), JcsError> {
+pub fn write_control(
+    out: &mut Vec<u8>,
+    header: &Header,
+    control: &Control,
+) -> Result<(), JcsError> {
     out.extend_from_slice(b"{\"body\":");
     out.extend_from_slice(&jcs::to_canonical(&control.body)?);
     out.extend_from_slice(b",\"category\":\"config\"");
@@ -341,7 +349,8 @@ pub mod decimal {
 
     /// The number of a decimal string; `None` where it is not its one spelling.
     pub fn parse(text: &str) -> Option<u64> {
-        let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        let plain =
+            text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
         if plain { text.parse().ok() } else { None }
     }
 }
@@ -375,9 +384,14 @@ impl Record {
         if bytes.len() > MAX_RECORD_LEN {
             return Err(RecordError::TooLong(bytes.len()));
         }
-        let raw: Raw = serde_json::from_slice(bytes).map_err(|error| RecordError::Shape(error.to_string()))?;
+        let raw: Raw =
+            serde_json::from_slice(bytes).map_err(|error| RecordError::Shape(error.to_string()))?;
         let record = raw.into_record()?;
-        if record.to_bytes()? == bytes { Ok(record) } else { Err(RecordError::NotCanonical) }
+        if record.to_bytes()? == bytes {
+            Ok(record)
+        } else {
+            Err(RecordError::NotCanonical)
+        }
     }
 
     /// The record's bytes.
@@ -405,34 +419,76 @@ impl Raw {
             return Err(RecordError::Version(self.v));
         }
         bound("kids", self.kids.len(), MAX_KIDS)?;
-        let header = Header { trail: self.trail, seq: self.seq, time: self.time, prev: self.prev, kids: self.kids };
-        let wrong = |problem| RecordError::Kind { kind: self.kind.chars().take(16).collect(), problem };
+        let header = Header {
+            trail: self.trail,
+            seq: self.seq,
+            time: self.time,
+            prev: self.prev,
+            kids: self.kids,
+        };
+        let wrong = |problem| RecordError::Kind {
+            kind: self.kind.chars().take(16).collect(),
+            problem,
+        };
         let reserved = self.type_name.is_reserved();
         let content = match self.kind.as_str() {
             "event" => {
                 if reserved {
                     return Err(wrong("has a type in the daemon's name space"));
                 }
-                let (Some(client), Some(decision), Some(event_id), Some(links), Some(parts), Some(result), None) =
-                    (self.client, self.decision, self.event_id, self.links, self.parts, self.result, self.body)
+                let (
+                    Some(client),
+                    Some(decision),
+                    Some(event_id),
+                    Some(links),
+                    Some(parts),
+                    Some(result),
+                    None,
+                ) = (
+                    self.client,
+                    self.decision,
+                    self.event_id,
+                    self.links,
+                    self.parts,
+                    self.result,
+                    self.body,
+                )
                 else {
                     return Err(wrong("lacks a member of an event, or has a body"));
                 };
                 bound("links", links.len(), MAX_LINKS)?;
                 bound("parts", parts.len(), MAX_PARTS)?;
                 let (type_name, category) = (self.type_name, self.category);
-                Content::Event(Event { type_name, category, decision, result, event_id, client, links, parts })
+                Content::Event(Event {
+                    type_name,
+                    category,
+                    decision,
+                    result,
+                    event_id,
+                    client,
+                    links,
+                    parts,
+                })
             }
             "control" => {
                 if !reserved {
                     return Err(wrong("has a type outside the daemon's name space"));
                 }
-                let (None, None, None, None, None, None, Some(body)) =
-                    (self.client, self.decision, self.event_id, self.links, self.parts, self.result, self.body)
-                else {
+                let (None, None, None, None, None, None, Some(body)) = (
+                    self.client,
+                    self.decision,
+                    self.event_id,
+                    self.links,
+                    self.parts,
+                    self.result,
+                    self.body,
+                ) else {
                     return Err(wrong("has a member of an event, or lacks a body"));
                 };
-                Content::Control(Control { type_name: self.type_name, body })
+                Content::Control(Control {
+                    type_name: self.type_name,
+                    body,
+                })
             }
             _ => return Err(wrong("is unknown")),
         };
@@ -441,5 +497,9 @@ impl Raw {
 }
 
 fn bound(what: &'static str, count: usize, max: usize) -> Result<(), RecordError> {
-    if count > max { Err(RecordError::TooMany { what, count, max }) } else { Ok(()) }
+    if count > max {
+        Err(RecordError::TooMany { what, count, max })
+    } else {
+        Ok(())
+    }
 }

@@ -26,7 +26,7 @@ pub enum CheckpointError {
     Lines,
     /// The first line.
     #[error("the checkpoint's origin: {0}")]
-    Origin(#[from] OriginError),
+    Origin(OriginError),
     /// The second line.
     #[error("the checkpoint's size is not a decimal number up to {MAX_SIZE} without leading zeros")]
     Size,
@@ -79,7 +79,7 @@ impl Checkpoint {
             return Err(CheckpointError::Lines);
         };
         let checkpoint = Checkpoint {
-            origin: Origin::parse(origin)?,
+            origin: Origin::parse(origin).map_err(CheckpointError::Origin)?,
             size: parse_decimal(size).ok_or(CheckpointError::Size)?,
             root: parse_hash(root).ok_or(CheckpointError::Root)?,
         };
@@ -180,4 +180,4 @@ impl SignedCheckpoint {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -74,12 +74,12 @@ pub enum NoteError {
     #[error("signature line {0} is not an em dash, a name and base64, each after one space")]
     SignatureLine(usize),
     /// The base64 of a line (counted from 0) is not canonical.
-    #[error("signature line {line} is not canonical: {source}")]
+    #[error("signature line {line} is not canonical: {cause}")]
     SignatureBase64 {
         /// The line, from 0.
         line: usize,
         /// What is wrong with it.
-        source: Base64Error,
+        cause: Base64Error,
     },
     /// Nothing behind the key id in a line (counted from 0).
     #[error("signature line {0} holds no signature behind its key id")]
@@ -99,27 +99,27 @@ pub enum NoteError {
         id: KeyId,
     },
     /// The line with this key's name and id does not verify.
-    #[error("the signature by {name:?} with key id {id} does not hold: {source}")]
+    #[error("the signature by {name:?} with key id {id} does not hold: {cause}")]
     BadSignature {
         /// The key's name.
         name: String,
         /// The key's id.
         id: KeyId,
         /// What is wrong with it.
-        source: KeyError,
+        cause: KeyError,
     },
     /// A verifier key that is not "name+id+base64".
     #[error("a verifier key is a name, 8 lower-case hexadecimal digits and base64, joined by '+'")]
     VerifierKey,
     /// The base64 of a verifier key is not canonical.
     #[error("the verifier key is not canonical: {0}")]
-    VerifierKeyBase64(#[source] Base64Error),
+    VerifierKeyBase64(Base64Error),
     /// A signature type other than 0x01 and 0x02.
     #[error("the verifier key has the signature type {0:#04x}; 0x01 and 0x02 are supported")]
     SignatureType(u8),
     /// The key of a verifier key is none of its type.
     #[error("the verifier key holds no key of its type: {0}")]
-    PublicKey(#[source] KeyError),
+    PublicKey(KeyError),
     /// The id of a verifier key is not that of its key.
     #[error("the verifier key names the key id {stated}, but its key has {actual}")]
     KeyIdMismatch {
@@ -214,7 +214,7 @@ impl NoteSignature {
             .ok_or(NoteError::SignatureLine(line))?;
         check_name(name)?;
         let bytes =
-            std_decode(base64).map_err(|source| NoteError::SignatureBase64 { line, source })?;
+            std_decode(base64).map_err(|cause| NoteError::SignatureBase64 { line, cause })?;
         match bytes.split_first_chunk::<KEY_ID_LEN>() {
             Some((id, signature)) if !signature.is_empty() => Ok(NoteSignature {
                 name: name.to_owned(),
@@ -352,10 +352,10 @@ impl SignedNote {
             return Err(NoteError::NotSigned { name, id });
         };
         key.verify(self.text.as_bytes(), &line.signature)
-            .map_err(|source| NoteError::BadSignature {
+            .map_err(|cause| NoteError::BadSignature {
                 name: name.to_owned(),
                 id,
-                source,
+                cause,
             })
     }
 }

@@ -18,6 +18,7 @@ pub mod control;
 pub mod document;
 pub mod dsse;
 pub mod ecdsa;
+pub mod evidence;
 pub mod hash;
 pub mod id;
 pub mod jcs;

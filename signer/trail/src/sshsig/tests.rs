@@ -433,3 +433,36 @@ fn fields_are_checked_one_by_one() {
         Err(SshSigError::Encoding)
     );
 }
+
+/// A signature whose number is small enough to lose its first byte: OpenSSH pads such a one, and it
+/// would be a second spelling. Made once with ssh-keygen, since one in 256 is like that.
+#[test]
+fn an_rsa_signature_has_the_length_of_its_modulus() {
+    let line = include_str!("testdata/rsa-leading-zero.pub");
+    let armored = include_str!("testdata/rsa-leading-zero.sig");
+    let document = include_bytes!("testdata/rsa-leading-zero.document");
+    let key = SshPublicKey::parse(line).unwrap();
+    let verify = |armored: &str| verify_sshsig(armored, &key, Act::Head, document).map(|_| ());
+    assert_eq!(verify(armored), Ok(()));
+    let real = SshSignature::parse(armored).unwrap();
+    let (zero, short) = real.sig.signature_bytes().split_first().unwrap();
+    assert_eq!(*zero, 0);
+    let short = assemble(1, &key.blob, b"", "sha512", &[b"rsa-sha2-512", short]);
+    assert_eq!(verify(&short), Err(SshSigError::Signature));
+}
+
+/// The module's documentation warns of this: both S hold, as they do for OpenSSH.
+#[test]
+fn an_ecdsa_signature_has_a_twin() {
+    let person = Person::new("ecdsa", "256");
+    let key = person.key();
+    let real = SshSignature::parse(&person.sign(Act::Head.namespace(), "sha512")).unwrap();
+    let signature = p256::ecdsa::Signature::try_from(real.sig.signature()).unwrap();
+    let (r, s) = signature.split_scalars();
+    let twin = p256::ecdsa::Signature::from_scalars(r, -s).unwrap();
+    let twin = ssh_key::Signature::try_from(twin).unwrap();
+    assert_ne!(twin.as_bytes(), real.sig.signature_bytes());
+    let algorithm = b"ecdsa-sha2-nistp256";
+    let armored = assemble(1, &key.blob, b"", "sha512", &[algorithm, twin.as_bytes()]);
+    assert!(verify_sshsig(&armored, &key, Act::Head, DOCUMENT).is_ok());
+}

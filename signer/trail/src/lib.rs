@@ -27,6 +27,7 @@ pub mod multiproof;
 pub mod note;
 pub mod origin;
 pub mod part;
+pub mod receipt;
 pub mod record;
 pub mod signing;
 pub mod sshsig;

@@ -108,14 +108,24 @@ def run(calls: list[Call], output: Path, log: Path) -> None:
         "NO_DOCS": "True",
     }
     litellm = str(Path(sys.executable).with_name("litellm"))
-    proxy_command = [litellm, "--config", str(HERE / "proxy_config.yaml"), "--host", "127.0.0.1", "--port", str(proxy_port)]
+    proxy_command = [
+        litellm,
+        "--config",
+        str(HERE / "proxy_config.yaml"),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(proxy_port),
+    ]
     tools_command = [sys.executable, str(HERE / "tools_server.py"), str(tools_port)]
     with log.open("wb") as sink:
         started: list[subprocess.Popen] = []
         try:
             for command, port in ((tools_command, tools_port), (proxy_command, proxy_port)):
                 started.append(subprocess.Popen(command, env=environment, stdout=sink, stderr=sink))
-                wait_until(f"start of {Path(command[0]).name}", START_SECONDS, lambda port=port: listening(port), *started)
+                wait_until(
+                    f"start of {Path(command[0]).name}", START_SECONDS, lambda port=port: listening(port), *started
+                )
             statuses = collections.Counter()
             with httpx.Client(base_url=f"http://127.0.0.1:{proxy_port}", timeout=60) as client:
                 for number, call in enumerate(calls, 1):
@@ -133,7 +143,9 @@ def run(calls: list[Call], output: Path, log: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="where the raw payloads go (replaced)")
-    parser.add_argument("--seed", type=int, default=20261, help="seed of everything that is drawn (default %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=20261, help="seed of everything that is drawn (default %(default)s)"
+    )
     parser.add_argument("--events", type=int, default=2120, help="about how many calls to make (default %(default)s)")
     arguments = parser.parse_args()
     calls = Scenarios(arguments.seed).build(arguments.events)
@@ -145,7 +157,10 @@ def main() -> None:
     arguments.out.write_bytes(lines)
     log.unlink()
     kinds = collections.Counter(call.kind for call in calls)
-    print(f"{lines.count(10)} payloads, {len(lines)} bytes, from {len(calls)} calls: {dict(sorted(kinds.items()))}", file=sys.stderr)
+    print(
+        f"{lines.count(10)} payloads, {len(lines)} bytes, from {len(calls)} calls: {dict(sorted(kinds.items()))}",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

@@ -88,16 +88,43 @@ class HumanReviewGuardrail(CustomGuardrail):
 # What the logger takes out of a payload, by its place: nothing here is used by the mapping.
 DROPPED = {
     # Bulk: LiteLLM's own price table, deployment hashes, copies of figures that stand elsewhere.
-    "": {"model_map_information", "hidden_params", "cost_breakdown", "standard_built_in_tools_params", "model_id",
-         "request_tags", "completionStartTime", "requester_ip_address", "user_agent", "request_model_access_groups"},
+    "": {
+        "model_map_information",
+        "hidden_params",
+        "cost_breakdown",
+        "standard_built_in_tools_params",
+        "model_id",
+        "request_tags",
+        "completionStartTime",
+        "requester_ip_address",
+        "user_agent",
+        "request_model_access_groups",
+    },
     # The caller's address and headers (loopback here), the hash of the key, the tool server's address.
-    "metadata": {"user_api_key_hash", "requester_ip_address", "requester_metadata", "requester_custom_headers",
-                 "usage_object", "applied_guardrails", "user_api_key_spend", "user_api_key_max_budget", "used_client_oauth_token"},
+    "metadata": {
+        "user_api_key_hash",
+        "requester_ip_address",
+        "requester_metadata",
+        "requester_custom_headers",
+        "usage_object",
+        "applied_guardrails",
+        "user_api_key_spend",
+        "user_api_key_max_budget",
+        "used_client_oauth_token",
+    },
     "mcp_tool_call_metadata": {"mcp_server_resource"},
     # File names of the machine that ran the capture.
     "error_information": {"traceback"},
-    "guardrail_information": {"start_time", "end_time", "duration", "match_details", "patterns_checked", "guardrail_id", "risk_score"},
-}  # fmt: skip
+    "guardrail_information": {
+        "start_time",
+        "end_time",
+        "duration",
+        "match_details",
+        "patterns_checked",
+        "guardrail_id",
+        "risk_score",
+    },
+}
 # Content stands exactly as LiteLLM reports it, nulls included.
 UNTOUCHED = {"messages", "response", "model_parameters", "arguments", "guardrail_response"}
 KEY_HASH = re.compile(r"\b[0-9a-f]{64}\b")

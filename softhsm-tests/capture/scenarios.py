@@ -22,7 +22,11 @@ def _function(name: str, *params: str) -> dict:
     return {"type": "function", "function": {"name": name, "parameters": schema}}
 
 
-TOOLS = [_function("lookup_policy", "policy"), _function("exchange_rate", "base", "quote"), _function("open_ticket", "title", "team")]
+TOOLS = [
+    _function("lookup_policy", "policy"),
+    _function("exchange_rate", "base", "quote"),
+    _function("open_ticket", "title", "team"),
+]
 PAYMENT_TOOL = _function("payments_transfer", "iban", "amount")
 
 
@@ -90,7 +94,9 @@ class Scenarios:
         if self.rng.random() < 0.3:
             usage["prompt_tokens_details"] = {"cached_tokens": prompt // 2}
         message = {"role": "assistant", "content": answer}
-        return self._call("reported_usage", self._body(question, mock_response=self._completion(message, "stop", usage)))
+        return self._call(
+            "reported_usage", self._body(question, mock_response=self._completion(message, "stop", usage))
+        )
 
     def _completion(self, message: dict, finish: str, usage: dict) -> dict:
         return {
@@ -114,7 +120,9 @@ class Scenarios:
 
     def masked_output(self) -> Call:
         question, answer = self.corpus.exchange()
-        return self._call("masked_output", self._body(question, mock_response=f"{answer} {self.corpus.output_finding()}"))
+        return self._call(
+            "masked_output", self._body(question, mock_response=f"{answer} {self.corpus.output_finding()}")
+        )
 
     def _arguments(self) -> tuple[str, dict]:
         title, _ = self.corpus.exchange()
@@ -126,7 +134,11 @@ class Scenarios:
 
     def _tool_call(self, name: str, arguments: dict) -> dict:
         text = json.dumps(arguments, ensure_ascii=False)
-        return {"id": f"call_{self.rng.getrandbits(64):016x}", "type": "function", "function": {"name": name, "arguments": text}}
+        return {
+            "id": f"call_{self.rng.getrandbits(64):016x}",
+            "type": "function",
+            "function": {"name": name, "arguments": text},
+        }
 
     def tool_call(self) -> Call:
         question, _ = self.corpus.exchange()
@@ -146,17 +158,24 @@ class Scenarios:
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": call["id"], "content": self.corpus.exchange()[1]},
         ]
-        return self._call("tool_result", {"model": self.rng.choice(MODELS), "messages": messages, "tools": TOOLS, "mock_response": answer})
+        return self._call(
+            "tool_result",
+            {"model": self.rng.choice(MODELS), "messages": messages, "tools": TOOLS, "mock_response": answer},
+        )
 
     def denied_tool(self) -> Call:
         question, _ = self.corpus.exchange()
-        call = self._tool_call("payments_transfer", {"iban": "DE89370400440532013000", "amount": f"{self.rng.randrange(10, 900)}.00"})
+        call = self._tool_call(
+            "payments_transfer", {"iban": "DE89370400440532013000", "amount": f"{self.rng.randrange(10, 900)}.00"}
+        )
         body = self._body(question, tools=[PAYMENT_TOOL], mock_tool_calls=[call], mock_response="…")
         return self._call("denied_tool", body, expect={400})
 
     def mcp_tool(self) -> Call:
         name, arguments = self._arguments()
-        return self._call("mcp_tool", {"server_id": "claims_db", "name": name, "arguments": arguments}, "/mcp-rest/tools/call")
+        return self._call(
+            "mcp_tool", {"server_id": "claims_db", "name": name, "arguments": arguments}, "/mcp-rest/tools/call"
+        )
 
     def mcp_failure(self) -> Call:
         arguments = {"claim": f"C-{self.rng.randrange(10_000, 99_999)}"}
@@ -201,7 +220,9 @@ class Scenarios:
     def embedding(self) -> Call:
         vector = [round(self.rng.uniform(-1, 1), 7) for _ in range(8)]
         texts = [self.corpus.exchange()[0] for _ in range(self.rng.choice([1, 2, 4]))]
-        return self._call("embedding", {"model": "embed-small", "input": texts, "mock_response": vector}, "/v1/embeddings")
+        return self._call(
+            "embedding", {"model": "embed-small", "input": texts, "mock_response": vector}, "/v1/embeddings"
+        )
 
     def responses_api(self) -> Call:
         question, answer = self.corpus.exchange()
@@ -220,7 +241,9 @@ class Scenarios:
     def small_budget(self) -> Call:
         """Answered while the budget lasts, refused after."""
         body = self._body("Review this diff, please.", mock_response="LGTM ✅")
-        return self._call("small_budget", body | {"model": "gpt-4o", "max_tokens": 16}, caller=SMALL_BUDGET, expect={200, 422, 429})
+        return self._call(
+            "small_budget", body | {"model": "gpt-4o", "max_tokens": 16}, caller=SMALL_BUDGET, expect={200, 422, 429}
+        )
 
     def build(self, total: int) -> list[Call]:
         """`total` calls in a fixed mixture; the counts are exact, the order is drawn."""

@@ -73,7 +73,9 @@ pub fn check_canonical(bytes: &[u8], max: usize) -> Result<Value, JcsError> {
     Err(JcsError::NotCanonical { at })
 }
 
-fn check_numbers(value: &Value, depth: usize) -> Result<(), JcsError> {
+/// Checks that every number of `value`, which stands `depth` levels deep, is an integer within ±2^53,
+/// and that nothing is nested too deep.
+pub(crate) fn check_numbers(value: &Value, depth: usize) -> Result<(), JcsError> {
     if depth > MAX_DEPTH {
         return Err(JcsError::TooDeep);
     }

@@ -4,6 +4,9 @@
 //! order of the members; the parser writes what it understood again and wants the same bytes, so
 //! that a record has one spelling.
 
+mod words;
+mod write;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +20,9 @@ use crate::origin::Origin;
 use crate::part::MAX_PARTS;
 use crate::time::Timestamp;
 
+pub use words::{Category, Decision, EventResult};
+pub use write::{write_control, write_event};
+
 /// The longest record, in bytes: what the 16-bit length of a C2SP entry bundle can say.
 pub const MAX_RECORD_LEN: usize = 65_535;
 /// The most links of one record.
@@ -25,89 +31,6 @@ pub const MAX_LINKS: usize = 16;
 pub const MAX_KIDS: usize = 4;
 /// The version of the record format.
 pub const VERSION: u64 = 1;
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$vdoc])* #[serde(rename = $word)] $variant,)+
-        }
-
-        impl $name {
-            /// Every value, in the order of the interface definition.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The word that stands in records.
-            pub fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-
-            /// The value of a word.
-            pub fn from_word(word: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|value| value.word() == word)
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.word())
-            }
-        }
-    };
-}
-
-words!(
-    /// What retention and filters go by.
-    Category {
-        /// A request was blocked.
-        Block = "block",
-        /// Content was redacted.
-        Redaction = "redaction",
-        /// A person was asked.
-        Escalation = "escalation",
-        /// Nothing out of the ordinary.
-        Normal = "normal",
-        /// Money.
-        Cost = "cost",
-        /// Authentication and authorisation.
-        Auth = "auth",
-        /// A change of configuration; every control record.
-        Config = "config",
-    }
-);
-words!(
-    /// What the gateway's policy said.
-    Decision {
-        /// Let it pass.
-        Allow = "allow",
-        /// Stop it.
-        Block = "block",
-        /// Let it pass without some content.
-        Redact = "redact",
-        /// Ask a person.
-        Escalate = "escalate",
-        /// No policy was asked.
-        None = "none",
-    }
-);
-words!(
-    /// What then happened.
-    EventResult {
-        /// The answer reached the caller.
-        Delivered = "delivered",
-        /// The request was stopped.
-        Blocked = "blocked",
-        /// Delivered without some content.
-        Redacted = "redacted",
-        /// Handed to a person.
-        Escalated = "escalated",
-        /// Something broke.
-        Failed = "failed",
-        /// Not known yet.
-        Pending = "pending",
-    }
-);
 
 /// What every record begins from: its place in its trail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,113 +146,6 @@ pub enum RecordError {
     /// A control record's body is not canonical JSON.
     #[error("control body: {0}")]
     Body(#[from] JcsError),
-}
-
-/// Appends an event record's bytes. The caller checks the length.
-pub fn write_event(out: &mut Vec<u8>, header: &Header, event: &Event) {
-    out.extend_from_slice(b"{\"category\":\"");
-    out.extend_from_slice(event.category.word().as_bytes());
-    out.extend_from_slice(b"\",\"client\":\"");
-    out.extend_from_slice(event.client.as_str().as_bytes());
-    out.extend_from_slice(b"\",\"decision\":\"");
-    out.extend_from_slice(event.decision.word().as_bytes());
-    // An event id may hold a quotation mark or a backslash.
-    out.extend_from_slice(b"\",\"event_id\":");
-    jcs::write_string(out, event.event_id.as_str());
-    write_kids(out, &header.kids);
-    out.extend_from_slice(b",\"kind\":\"event\",\"links\":[");
-    for (at, link) in event.links.iter().enumerate() {
-        out.extend_from_slice(if at == 0 {
-            b"{\"leaf_hash\":\""
-        } else {
-            b",{\"leaf_hash\":\""
-        });
-        write_hex(out, &link.leaf_hash);
-        out.extend_from_slice(b"\",\"rel\":\"");
-        out.extend_from_slice(link.rel.as_str().as_bytes());
-        out.extend_from_slice(b"\",\"seq\":\"");
-        write_decimal(out, link.seq);
-        out.extend_from_slice(b"\",\"trail\":\"");
-        out.extend_from_slice(link.trail.as_str().as_bytes());
-        out.extend_from_slice(b"\"}");
-    }
-    out.extend_from_slice(b"],\"parts\":{");
-    for (at, (name, commitment)) in event.parts.iter().enumerate() {
-        out.extend_from_slice(if at == 0 { b"\"" } else { b",\"" });
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b"\":\"");
-        write_hex(out, commitment);
-        out.push(b'"');
-    }
-    out.extend_from_slice(b"},\"prev\":\"");
-    write_hex(out, &header.prev);
-    out.extend_from_slice(b"\",\"result\":\"");
-    out.extend_from_slice(event.result.word().as_bytes());
-    out.push(b'"');
-    write_tail(out, header, &event.type_name);
-}
-
-/// Appends a control record's bytes; `body` is written in canonical form. The caller checks the
-/// length.
-pub fn write_control(
-    out: &mut Vec<u8>,
-    header: &Header,
-    control: &Control,
-) -> Result<(), JcsError> {
-    out.extend_from_slice(b"{\"body\":");
-    out.extend_from_slice(&jcs::to_canonical(&control.body)?);
-    out.extend_from_slice(b",\"category\":\"config\"");
-    write_kids(out, &header.kids);
-    out.extend_from_slice(b",\"kind\":\"control\",\"prev\":\"");
-    write_hex(out, &header.prev);
-    out.push(b'"');
-    write_tail(out, header, &control.type_name);
-    Ok(())
-}
-
-fn write_kids(out: &mut Vec<u8>, kids: &[Kid]) {
-    out.extend_from_slice(b",\"kids\":[");
-    for (at, kid) in kids.iter().enumerate() {
-        out.extend_from_slice(if at == 0 { b"\"" } else { b",\"" });
-        out.extend_from_slice(kid.to_string().as_bytes());
-        out.push(b'"');
-    }
-    out.push(b']');
-}
-
-fn write_tail(out: &mut Vec<u8>, header: &Header, type_name: &TypeName) {
-    out.extend_from_slice(b",\"seq\":\"");
-    write_decimal(out, header.seq);
-    out.extend_from_slice(b"\",\"time\":\"");
-    header.time.write(out);
-    out.extend_from_slice(b"\",\"trail\":\"");
-    out.extend_from_slice(header.trail.as_str().as_bytes());
-    out.extend_from_slice(b"\",\"type\":\"");
-    out.extend_from_slice(type_name.as_str().as_bytes());
-    out.extend_from_slice(b"\",\"v\":1}");
-}
-
-fn write_hex(out: &mut Vec<u8>, hash: &Hash) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in hash.as_bytes() {
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 15)]);
-    }
-}
-
-fn write_decimal(out: &mut Vec<u8>, value: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = value;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// Serde of 64-bit numbers as decimal strings without leading zeros.
@@ -485,6 +301,7 @@ impl Raw {
                 ) else {
                     return Err(wrong("has a member of an event, or lacks a body"));
                 };
+                jcs::check_numbers(&body, 1)?;
                 Content::Control(Control {
                     type_name: self.type_name,
                     body,

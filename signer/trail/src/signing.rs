@@ -23,12 +23,10 @@ use crate::origin::Origin;
 use crate::record::{MAX_RECORD_LEN, Record, decimal};
 use crate::time::Timestamp;
 
-/// DSSE payload type of a record.
-pub const RECORD_PAYLOAD_TYPE: &str = "application/vnd.countersign.record.v1+json";
-/// DSSE payload type of an in-toto Statement.
-pub const STATEMENT_PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-/// DSSE payload type of a probe.
-pub const PROBE_PAYLOAD_TYPE: &str = "application/vnd.countersign.probe.v1+json";
+pub use crate::dsse::{
+    PROBE as PROBE_PAYLOAD_TYPE, RECORD as RECORD_PAYLOAD_TYPE, STATEMENT as STATEMENT_PAYLOAD_TYPE,
+};
+
 /// The longest statement, in bytes: a manifest line of some 400 bytes for each of 20,000 files.
 pub const MAX_STATEMENT_LEN: usize = 8 << 20;
 /// The longest probe, in bytes.
@@ -49,6 +47,14 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// Every purpose.
+    pub const ALL: [Purpose; 4] = [
+        Purpose::Record,
+        Purpose::Checkpoint,
+        Purpose::AdminCheckpoint,
+        Purpose::Evidence,
+    ];
+
     /// The word in documents and on the wire.
     pub fn word(self) -> &'static str {
         match self {
@@ -57,6 +63,13 @@ impl Purpose {
             Purpose::AdminCheckpoint => "admin-checkpoint",
             Purpose::Evidence => "evidence",
         }
+    }
+
+    /// The purpose of a word.
+    pub fn from_word(word: &str) -> Option<Purpose> {
+        Purpose::ALL
+            .into_iter()
+            .find(|purpose| purpose.word() == word)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Records: the writer against the canonicaliser of others, the parser against every other spelling.
 
+#![cfg(test)]
+
 use std::collections::BTreeMap;
 
 use countersign_trail::hash::Hash;
@@ -241,4 +243,46 @@ fn positions() {
         .is_err()
     );
     assert!(of(Purpose::Record, &trail, &kid, &statement(&kid)).is_err());
+}
+
+#[test]
+fn control_bodies_hold_integers_only() {
+    let record = |body: &str| {
+        let kid = Kid::from_bytes([9; 32]);
+        let prev = Hash::of(b"prev");
+        format!(
+            "{{\"body\":{body},\"category\":\"config\",\"kids\":[\"{kid}\"],\"kind\":\"control\",\
+             \"prev\":\"{prev}\",\"seq\":\"1\",\"time\":\"2026-01-02T03:04:05.000006Z\",\
+             \"trail\":\"acme.example/decisions\",\"type\":\"countersign.later\",\"v\":1}}"
+        )
+    };
+    assert!(Record::parse(record("{\"n\":9007199254740992}").as_bytes()).is_ok());
+    for (body, error) in [
+        ("{\"n\":1.5}", jcs::JcsError::Number),
+        ("{\"n\":9007199254740994}", jcs::JcsError::Number),
+        (
+            &format!("{}{}", "[".repeat(40), "]".repeat(40)),
+            jcs::JcsError::TooDeep,
+        ),
+    ] {
+        assert_eq!(
+            Record::parse(record(body).as_bytes()),
+            Err(RecordError::Body(error)),
+            "{body}"
+        );
+    }
+    assert_eq!(
+        Record::parse(record("{\"n\":1,\"n\":1}").as_bytes()),
+        Err(RecordError::NotCanonical)
+    );
+}
+
+#[test]
+fn purposes_are_words() {
+    for purpose in Purpose::ALL {
+        assert_eq!(Purpose::from_word(purpose.word()), Some(purpose));
+        let json = serde_json::to_string(&purpose).unwrap();
+        assert_eq!(json, format!("\"{purpose}\""));
+    }
+    assert_eq!(Purpose::from_word("Record"), None);
 }

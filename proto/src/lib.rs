@@ -1,7 +1,10 @@
 //! The gRPC interface of Countersign (`countersign/v1/*.proto`), generated at build time.
 //!
 //! - [`v1`]: messages, clients and servers. The comments in the `.proto` files are the reference.
+//! - [`event`]: the one decoding of an event, for daemon and client alike.
 //! - [`FILE_DESCRIPTOR_SET`]: for server reflection.
+
+pub mod event;
 
 /// Messages, clients and servers of package `countersign.v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]

@@ -1,0 +1,144 @@
+//! The commands and their options. Help texts are the reference.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use countersign_trail::id::MemberId;
+
+use crate::exit::EXIT_CODES;
+
+/// Signs AI decisions into a trail that anyone can verify, and reads what was signed.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, after_help = EXIT_CODES, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Print JSON instead of text for people.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The first ceremony: write, review and sign its documents.
+    #[command(after_help = EXIT_CODES)]
+    Ceremony {
+        #[command(subcommand)]
+        command: CeremonyCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CeremonyCommand {
+    /// Write the plan, from a ceremony file, for people to review.
+    #[command(after_help = PLAN_HELP)]
+    Plan(PlanArgs),
+    /// Show a plan or a genesis document, decoded.
+    #[command(after_help = SHOW_HELP)]
+    Show(ShowArgs),
+    /// Show the genesis document and sign it with a person's SSH key.
+    #[command(after_help = SIGN_HELP)]
+    Sign(CeremonySignArgs),
+    /// Print the genesis fingerprint, the one thing that an auditor pins.
+    #[command(after_help = EXIT_CODES)]
+    Fingerprint(FingerprintArgs),
+}
+
+const PLAN_HELP: &str = "\
+Draws 32 random bytes and takes the present time, so no two plans are alike.
+
+Examples:
+  countersign ceremony plan --file ceremony.toml --out plan.json
+  countersign ceremony plan --file ceremony.toml --out plan.json \\
+      --admin-serial 3f1c --record-serial 9b07
+
+Exit codes: 0 succeeded, 1 failed, 64 the ceremony file is wrong.";
+
+const SHOW_HELP: &str = "\
+Examples:
+  countersign ceremony show plan.json
+  countersign ceremony show genesis.json --plan plan.json
+
+Exit codes: 0 succeeded, 1 failed, 50 the file is no such document, or not what the plan asks for.";
+
+const SIGN_HELP: &str = "\
+The document is parsed strictly, its keys' proofs are checked, and it is held against the plan; what
+was decoded is what is signed, through `ssh-keygen -Y sign`: so a key file with or without a
+passphrase, a key in ssh-agent (give its .pub file) and a FIDO security key all work. The signature
+is verified before the command says that it is done. It is the same as
+  ssh-keygen -Y sign -f KEY -n genesis@countersign genesis.json
+
+Examples:
+  countersign ceremony sign genesis.json --plan plan.json --key ~/.ssh/id_ed25519
+  countersign ceremony sign genesis.json --plan plan.json --key ~/.ssh/id_ed25519_sk.pub
+  countersign ceremony sign genesis.json --member alice --key alice.key --yes
+
+Exit codes: 0 signed, 1 failed, 40 the signature does not verify, 50 the genesis is not in its format
+or not what the plan asks for, 64 wrong usage.";
+
+/// Options of `ceremony plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// The ceremony file (TOML; hsm-config/ceremony.example.toml is a commented example).
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Where to write the plan.
+    #[arg(long, short, value_name = "FILE", default_value = "plan.json")]
+    pub(crate) out: PathBuf,
+    /// Serial number of the admin token, instead of the file's.
+    #[arg(long, value_name = "SERIAL")]
+    pub(crate) admin_serial: Option<String>,
+    /// Serial number of the record token, instead of the file's.
+    #[arg(long, value_name = "SERIAL")]
+    pub(crate) record_serial: Option<String>,
+    /// Replace an existing plan.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Options of `ceremony show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// A plan or a genesis document.
+    pub(crate) file: PathBuf,
+    /// Hold a genesis document against this plan.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
+}
+
+/// Options of `ceremony sign`.
+#[derive(Debug, Args)]
+pub(crate) struct CeremonySignArgs {
+    /// The genesis document.
+    #[arg(value_name = "GENESIS")]
+    pub(crate) file: PathBuf,
+    /// The SSH key: a private key file, or the .pub file of a key in ssh-agent or a security key.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// Check the genesis against this plan, and find the person by the key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
+    /// Who signs; with --plan it is found by the key.
+    #[arg(long, value_name = "ID")]
+    pub(crate) member: Option<MemberId>,
+    /// Where to write the signature [default: GENESIS.MEMBER.sig].
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Do not ask: the document has been reviewed.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Replace an existing signature.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Options of `ceremony fingerprint`.
+#[derive(Debug, Args)]
+pub(crate) struct FingerprintArgs {
+    /// The genesis document.
+    #[arg(value_name = "GENESIS")]
+    pub(crate) file: PathBuf,
+    /// Also check the genesis against this plan.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
+}

@@ -1,0 +1,70 @@
+//! Why a configuration is refused.
+
+use std::path::{Path, PathBuf};
+
+use super::{MAX_FILE_BYTES, locate};
+
+/// Why a configuration is refused, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is longer than [`MAX_FILE_BYTES`].
+    #[error("{}: longer than {MAX_FILE_BYTES} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The text is not TOML of the expected shape, or a value lies outside its bounds.
+    #[error("{file}{place}{key}{problem}", place = place(*.line, *.column), key = named(.key))]
+    Value {
+        /// `FILE:`, or empty for a text without a file.
+        file: String,
+        /// Line, from 1; 0 where the key is absent and so stands nowhere.
+        line: usize,
+        /// Column in characters, from 1; 0 with line 0.
+        column: usize,
+        /// The key with its tables, such as `limits.message_bytes`; empty at the top.
+        key: String,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+}
+
+fn place(line: usize, column: usize) -> String {
+    if line == 0 { String::new() } else { format!("line {line}, column {column}: ") }
+}
+
+fn named(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!("{key}: ") }
+}
+
+impl ConfigError {
+    /// From the parser, which knows the place.
+    pub(super) fn toml(text: &str, key: &str, error: &toml::de::Error) -> ConfigError {
+        let (line, column) = error.span().map_or((0, 0), |span| locate::position(text, span.start));
+        // serde_path_to_error calls the top of the document ".".
+        let key = if key == "." { "" } else { key };
+        let problem = error.message().to_owned();
+        ConfigError::Value { file: String::new(), line, column, key: key.to_owned(), problem }
+    }
+
+    /// For a value that parsed and is refused.
+    pub(super) fn bounds(text: &str, key: &str, problem: String) -> ConfigError {
+        let (line, column) = locate::key(text, key).unwrap_or((0, 0));
+        ConfigError::Value { file: String::new(), line, column, key: key.to_owned(), problem }
+    }
+
+    pub(super) fn in_file(mut self, path: &Path) -> ConfigError {
+        if let ConfigError::Value { file, .. } = &mut self {
+            *file = format!("{}: ", path.display());
+        }
+        self
+    }
+}

@@ -1,0 +1,9 @@
+//! `countersign-verify`: verifies evidence offline. See the library for what is checked.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(cli::run())
+}

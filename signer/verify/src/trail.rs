@@ -1,0 +1,490 @@
+//! One trail: its files, records, chain, tree, checkpoint.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_trail::admin::{AdminState, TrailEntry};
+use countersign_trail::checkpoint::{Checkpoint, SignedCheckpoint};
+use countersign_trail::document::{Mode, Role};
+use countersign_trail::evidence::{TrailFile, trail_files};
+use countersign_trail::hash::Hash;
+use countersign_trail::id::PartName;
+use countersign_trail::origin::Origin;
+use countersign_trail::record::Link;
+use countersign_trail::tiles::{TILE_WIDTH, TileKind, TilePath, parse_bundle, parse_hashes};
+use countersign_trail::time::Timestamp;
+
+use crate::chain;
+use crate::exit::Outcome;
+use crate::known_tree::KnownTree;
+use crate::locate;
+use crate::parallel;
+use crate::parts::PartCounts;
+use crate::records::{Rules, TileFacts, TileInput, check_tile};
+use crate::report::{BrokenRecord, Checks};
+
+/// The names of the checks that both kinds of trail have.
+pub(crate) struct Names {
+    pub(crate) files: &'static str,
+    pub(crate) chain: &'static str,
+    pub(crate) first: &'static str,
+    pub(crate) tiles: &'static str,
+    pub(crate) checkpoint: &'static str,
+    pub(crate) gaps: &'static str,
+}
+
+pub(crate) const TRAIL: Names = Names {
+    files: "files",
+    chain: "chain",
+    first: "first-record",
+    tiles: "tiles",
+    checkpoint: "checkpoint",
+    gaps: "gaps",
+};
+
+pub(crate) const ADMIN: Names = Names {
+    files: "admin-files",
+    chain: "admin-chain",
+    first: "admin-first-record",
+    tiles: "admin-tiles",
+    checkpoint: "admin-checkpoint",
+    gaps: "admin-gaps",
+};
+
+type Files<'a> = BTreeMap<TrailFile, &'a [u8]>;
+
+/// Signatures and parts of one tile.
+type Beside<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+/// A trail's files, with its records cut out of them.
+pub(crate) struct TrailInput<'a> {
+    pub(crate) origin: Origin,
+    pub(crate) entry: TrailEntry,
+    pub(crate) files: &'a Files<'a>,
+    /// By sequence number; none where a bundle of entries is damaged.
+    pub(crate) records: Vec<Option<&'a [u8]>>,
+}
+
+impl<'a> TrailInput<'a> {
+    /// Cuts the records out of the entry bundles, as far as those follow one another from tile 0.
+    pub(crate) fn new(origin: Origin, entry: TrailEntry, files: &'a Files<'a>) -> TrailInput<'a> {
+        let mut records = Vec::new();
+        let mut next = 0;
+        for (file, bytes) in files {
+            if let TrailFile::Entries(path) = file
+                && path.index() == next
+            {
+                cut(bytes, usize::from(path.width()), &mut records);
+                next = if path.is_partial() {
+                    u64::MAX
+                } else {
+                    next + 1
+                };
+            }
+        }
+        TrailInput {
+            origin,
+            entry,
+            files,
+            records,
+        }
+    }
+
+    fn tiles(&self) -> Vec<TileInput<'_>> {
+        let mut beside: BTreeMap<u64, Beside<'_>> = BTreeMap::new();
+        for (file, bytes) in self.files {
+            match file {
+                TrailFile::Signatures(path) => {
+                    beside.entry(path.index()).or_default().0 = Some(bytes)
+                }
+                TrailFile::Parts(path) => beside.entry(path.index()).or_default().1 = Some(bytes),
+                _ => {}
+            }
+        }
+        let mut tiles = Vec::new();
+        for (index, records) in (0u64..).zip(self.records.chunks(usize::from(TILE_WIDTH))) {
+            let (signatures, parts) = beside.get(&index).copied().unwrap_or_default();
+            tiles.push(TileInput {
+                first: index * u64::from(TILE_WIDTH),
+                records,
+                signatures,
+                parts,
+            });
+        }
+        tiles
+    }
+}
+
+/// Cuts a bundle of `width` entries as far as it goes, and fills up with none: where one length is
+/// damaged, the entries before it are still worth reading.
+fn cut<'a>(bytes: &'a [u8], width: usize, records: &mut Vec<Option<&'a [u8]>>) {
+    let mut rest = Some(bytes);
+    for _ in 0..width {
+        let taken = rest.and_then(|rest| rest.split_first_chunk::<2>());
+        let taken = taken.and_then(|(length, rest)| {
+            rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+        });
+        records.push(taken.map(|(entry, _)| entry));
+        rest = taken.map(|(_, after)| after);
+    }
+}
+
+/// What all trails are held against.
+pub(crate) struct Context<'a> {
+    pub(crate) state: &'a AdminState,
+    pub(crate) withheld: &'a BTreeSet<PartName>,
+    pub(crate) threads: usize,
+    /// Told the number of records of each tile that is done.
+    pub(crate) progress: &'a (dyn Fn(u64) + Sync),
+}
+
+/// What a trail comes to.
+pub(crate) struct TrailFacts {
+    pub(crate) origin: Origin,
+    pub(crate) entry: TrailEntry,
+    pub(crate) records: u64,
+    pub(crate) last_time: Option<Timestamp>,
+    /// The tree over the records; none where one is missing.
+    pub(crate) tree: Option<KnownTree>,
+    /// The checkpoint, if its signature holds.
+    pub(crate) signed: Option<Checkpoint>,
+    pub(crate) links: Vec<(u64, Link)>,
+    pub(crate) broken: Option<BrokenRecord>,
+    pub(crate) part_counts: PartCounts,
+}
+
+/// Checks a trail by itself. Heads and links, which speak of it from elsewhere, come later.
+pub(crate) fn check(
+    context: &Context<'_>,
+    input: &TrailInput<'_>,
+    checks: &mut Checks,
+) -> TrailFacts {
+    let state = context.state;
+    let origin = &input.origin;
+    let is_admin = *origin == state.plan.admin_trail;
+    let names = if is_admin { &ADMIN } else { &TRAIL };
+    check_files(names, input, checks);
+    let rules = rules(context, input, is_admin);
+    let tiles = input.tiles();
+    let results = parallel::map(context.threads, tiles.len(), |at| {
+        let facts = check_tile(&rules, &tiles[at]);
+        (context.progress)(tiles[at].records.len() as u64);
+        facts
+    });
+    let mut all = TileFacts::default();
+    for facts in results {
+        all.merge(facts);
+    }
+    let walk = chain::walk(&input.entry, &all);
+    let detail = format!(
+        "{} records, each with its own place, the hash of the one before, and no time that goes back",
+        all.records.len()
+    );
+    walk.chain.report(names.chain, origin, detail, checks);
+    check_first(names, input, &all, checks);
+    let leaves: Option<Vec<Hash>> = all.records.iter().map(|record| record.leaf).collect();
+    let tree = leaves.map(KnownTree::new);
+    check_tiles(names, input, tree.as_ref(), checks);
+    let signed = check_checkpoint(names, context, input, tree.as_ref(), checks);
+    let event_ids = chain::event_ids(&mut all.event_ids);
+    let mut tallies = vec![(names.chain, &walk.chain), (names.gaps, &walk.silence)];
+    if !is_admin {
+        tallies.extend([
+            ("kids", &all.kids),
+            ("control", &all.control),
+            ("clients", &all.writers),
+        ]);
+        tallies.extend([("event-ids", &event_ids), ("parts", &all.parts)]);
+        all.kids.report(
+            "kids",
+            origin,
+            "every record names the key in force",
+            checks,
+        );
+        all.control.report(
+            "control",
+            origin,
+            format!("{} control records of known form", all.control.passed()),
+            checks,
+        );
+        let detail = format!(
+            "{} events, each by a gateway with a grant",
+            all.writers.passed()
+        );
+        all.writers.report("clients", origin, detail, checks);
+        event_ids.report(
+            "event-ids",
+            origin,
+            "no client used an event_id twice",
+            checks,
+        );
+        if rules.record_key.is_some() {
+            tallies.push(("signatures", &all.signatures));
+            let detail = format!(
+                "{} record signatures by the record key",
+                all.signatures.passed()
+            );
+            all.signatures.report("signatures", origin, detail, checks);
+        }
+        let counts = all.part_counts;
+        let detail = format!(
+            "{} parts fit their commitments, {} withheld",
+            counts.given, counts.withheld
+        );
+        all.parts.report("parts", origin, detail, checks);
+    }
+    walk.report_gaps(names.gaps, origin, checks);
+    let broken = locate::first_broken(input, &all, tree.as_ref(), signed.as_ref(), &tallies);
+    TrailFacts {
+        origin: origin.clone(),
+        entry: input.entry.clone(),
+        records: all.records.len() as u64,
+        last_time: walk.last_time,
+        tree,
+        signed,
+        links: all.links,
+        broken,
+        part_counts: all.part_counts,
+    }
+}
+
+fn rules<'a>(context: &'a Context<'_>, input: &'a TrailInput<'_>, is_admin: bool) -> Rules<'a> {
+    let state = context.state;
+    let may_write = |member: &&countersign_trail::document::Member| {
+        member.role == Role::Gateway && member.grants.contains(&input.origin)
+    };
+    let record_key = input
+        .entry
+        .record_key
+        .filter(|_| input.entry.mode == Mode::Record);
+    Rules {
+        origin: &input.origin,
+        entry: &input.entry,
+        admin_trail: &state.plan.admin_trail,
+        is_admin,
+        kids: input.entry.record_kids(),
+        writers: state
+            .plan
+            .members
+            .iter()
+            .filter(may_write)
+            .map(|member| &member.id)
+            .collect(),
+        record_key: record_key
+            .and_then(|kid| state.keys.get(&kid))
+            .map(|entry| &entry.key),
+        withheld: context.withheld,
+    }
+}
+
+fn checkpoint_of(files: &Files<'_>) -> Result<SignedCheckpoint, (Outcome, String)> {
+    let bytes = files
+        .get(&TrailFile::Checkpoint)
+        .ok_or((Outcome::Malformed, "there is no checkpoint".to_owned()))?;
+    SignedCheckpoint::parse(bytes).map_err(|error| (Outcome::Malformed, error.to_string()))
+}
+
+/// The trail has the files of its checkpoint's size, and none beyond.
+fn check_files(names: &Names, input: &TrailInput<'_>, checks: &mut Checks) {
+    let origin = Some(&input.origin);
+    let size = match checkpoint_of(input.files) {
+        Ok(signed) => signed.checkpoint().size,
+        Err(_) => {
+            checks.not_checked(
+                names.files,
+                origin,
+                "without a checkpoint the size is not known",
+            );
+            return;
+        }
+    };
+    let required = match trail_files(size, input.entry.mode) {
+        Ok(required) => required,
+        Err(error) => {
+            checks.failed(names.files, origin, Outcome::Malformed, error);
+            return;
+        }
+    };
+    let mut required = required.peekable();
+    let mut present = input
+        .files
+        .keys()
+        .filter(|file| !matches!(file, TrailFile::Parts(_)))
+        .peekable();
+    // As long as both agree: no more steps than there are files, whatever size is claimed.
+    while required.peek().is_some() && required.peek() == present.peek().copied() {
+        required.next();
+        present.next();
+    }
+    let result = match (required.next(), present.next()) {
+        (None, None) => input.check_bundles(size),
+        (Some(missing), None) => Err((Outcome::Incomplete, format!("{missing} is missing"))),
+        (Some(missing), Some(found)) if missing < *found => {
+            Err((Outcome::Incomplete, format!("{missing} is missing")))
+        }
+        (_, Some(found)) => Err((
+            Outcome::Tampered,
+            format!("{found} does not belong to a trail of {size} records"),
+        )),
+    };
+    let detail = || format!("{} files, those of {size} records", input.files.len());
+    checks.result(names.files, origin, result.map(|()| detail()));
+}
+
+impl TrailInput<'_> {
+    /// Each entry bundle holds its entries and nothing else; parts stand beside tiles of the trail.
+    fn check_bundles(&self, size: u64) -> Result<(), (Outcome, String)> {
+        let width = u64::from(TILE_WIDTH);
+        for (file, bytes) in self.files {
+            match file {
+                TrailFile::Entries(path) => {
+                    parse_bundle(bytes, path.width())
+                        .map_err(|error| (Outcome::Malformed, format!("{file}: {error}")))?;
+                }
+                TrailFile::Parts(path)
+                    if path.first() + u64::from(path.width()) != size.min(path.first() + width) =>
+                {
+                    return Err((
+                        Outcome::Tampered,
+                        format!("{file} stands beside no tile of {size} records"),
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Record 0 is the one that the genesis names.
+fn check_first(names: &Names, input: &TrailInput<'_>, all: &TileFacts, checks: &mut Checks) {
+    let expected = input.entry.first_leaf;
+    let result = match all.records.first().map(|record| record.leaf) {
+        None => Err((Outcome::Incomplete, "there is no record 0".to_owned())),
+        Some(None) => Err((Outcome::Tampered, "record 0 cannot be read".to_owned())),
+        Some(Some(leaf)) if leaf != expected => Err((
+            Outcome::Tampered,
+            format!("record 0 has leaf hash {leaf}, the genesis names {expected}"),
+        )),
+        Some(Some(_)) => Ok("record 0 is the one that the genesis names"),
+    };
+    checks.result(names.first, Some(&input.origin), result);
+}
+
+/// Every hash tile holds what follows from the records.
+fn check_tiles(
+    names: &Names,
+    input: &TrailInput<'_>,
+    tree: Option<&KnownTree>,
+    checks: &mut Checks,
+) {
+    let Some(tree) = tree else {
+        checks.not_checked(
+            names.tiles,
+            Some(&input.origin),
+            "a record cannot be read, so the tree is not known",
+        );
+        return;
+    };
+    let mut count = 0u64;
+    let mut wrong = None;
+    for (file, bytes) in input.files {
+        let TrailFile::Hashes(path) = file else {
+            continue;
+        };
+        count += 1;
+        let problem = match (parse_hashes(bytes, path.width()), tree.tile(path)) {
+            (Err(error), _) => Some((Outcome::Malformed, format!("{file}: {error}"))),
+            (Ok(_), None) => Some((
+                Outcome::Tampered,
+                format!("{file} reaches beyond the records"),
+            )),
+            (Ok(found), Some(expected)) => {
+                differing(path, &found, expected).map(|problem| (Outcome::Tampered, problem))
+            }
+        };
+        wrong = wrong.or(problem);
+    }
+    let detail = format!("{count} tiles hold the hashes that follow from the records");
+    checks.result(
+        names.tiles,
+        Some(&input.origin),
+        wrong.map_or(Ok(detail), Err),
+    );
+}
+
+fn differing(path: &TilePath, found: &[Hash], expected: &[Hash]) -> Option<String> {
+    let at = found
+        .iter()
+        .zip(expected)
+        .position(|(found, expected)| found != expected)?;
+    let place = match path.kind() {
+        TileKind::Hashes(0) => format!("for record {}", path.first() + at as u64),
+        _ => format!("at place {at}"),
+    };
+    Some(format!(
+        "{path} says {} {place}, from the records follows {}",
+        found[at], expected[at]
+    ))
+}
+
+/// The checkpoint is signed by the key in force, and its root is that of the records.
+fn check_checkpoint(
+    names: &Names,
+    context: &Context<'_>,
+    input: &TrailInput<'_>,
+    tree: Option<&KnownTree>,
+    checks: &mut Checks,
+) -> Option<Checkpoint> {
+    let origin = Some(&input.origin);
+    let signed = match verified_checkpoint(context.state, input) {
+        Ok(signed) => signed,
+        Err((outcome, problem)) => {
+            checks.failed(names.checkpoint, origin, outcome, problem);
+            return None;
+        }
+    };
+    let (size, root, kid) = (signed.size, signed.root, input.entry.checkpoint_key);
+    let result = match tree.map(|tree| (tree.size(), tree.root_at(size))) {
+        None => {
+            let why = "its signature holds; a record cannot be read, so the root is not known";
+            checks.not_checked(names.checkpoint, origin, why);
+            return Some(signed);
+        }
+        Some((_, Some(found))) if found != root => Err((
+            Outcome::Tampered,
+            format!("the root at size {size} is {found}, signed is {root}"),
+        )),
+        Some((found, _)) if found < size => Err((
+            Outcome::Incomplete,
+            format!("signed at size {size}, the evidence holds {found} records"),
+        )),
+        Some((found, _)) if found > size => Err((
+            Outcome::Tampered,
+            format!("signed at size {size}, the evidence holds {found} records"),
+        )),
+        Some(_) => Ok(format!("size {size}, root {root}, signed by key {kid}")),
+    };
+    checks.result(names.checkpoint, origin, result);
+    Some(signed)
+}
+
+fn verified_checkpoint(
+    state: &AdminState,
+    input: &TrailInput<'_>,
+) -> Result<Checkpoint, (Outcome, String)> {
+    let signed = checkpoint_of(input.files)?;
+    let tampered = |problem: String| (Outcome::Tampered, problem);
+    let named = &signed.checkpoint().origin;
+    if *named != input.origin {
+        return Err(tampered(format!("it is of trail {named}")));
+    }
+    let kid = input.entry.checkpoint_key;
+    let key = state
+        .keys
+        .get(&kid)
+        .ok_or_else(|| tampered(format!("the checkpoint key {kid} is not known")))?;
+    signed
+        .verify(&key.key)
+        .cloned()
+        .map_err(|error| tampered(error.to_string()))
+}

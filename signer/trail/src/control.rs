@@ -101,7 +101,7 @@ pub struct StartBody {
 pub struct HsmBody {
     /// Heads of the trails that moved.
     pub heads: Vec<Head>,
-    /// Stable reason code; empty when the token is ready.
+    /// Stable reason code, 1 to 64 bytes of A-Z, 0-9 and `_`; empty when the token is ready.
     pub reason: String,
     /// `ready` or `down`.
     pub state: String,
@@ -164,7 +164,7 @@ pub struct HeartbeatBody {
 pub struct GapBody {
     /// Time of the last record before.
     pub from: Timestamp,
-    /// Stable reason: `stopped`, `hsm` or `latched`.
+    /// Stable reason: 1 to 32 bytes of a-z and `-`.
     pub reason: String,
     /// When service returned.
     pub to: Timestamp,
@@ -197,11 +197,16 @@ macro_rules! bodies {
             pub const TYPES: &'static [&'static str] = &[$($type),+];
 
             /// Parses the body of a control record by its type.
+            ///
+            /// # Errors
+            /// An unknown type; unknown, missing or ill-typed members; an unknown word.
             pub fn parse(control: &Control) -> Result<Body, ControlError> {
-                match control.type_name.as_str() {
-                    $($type => Ok(Body::$variant(of(control)?)),)+
-                    _ => Err(ControlError::UnknownType(control.type_name.to_string())),
-                }
+                let body = match control.type_name.as_str() {
+                    $($type => Body::$variant(of(control)?),)+
+                    _ => return Err(ControlError::UnknownType(control.type_name.to_string())),
+                };
+                body.check()?;
+                Ok(body)
             }
 
             /// The type that goes with the body.
@@ -210,7 +215,11 @@ macro_rules! bodies {
             }
 
             /// As a control record's content.
+            ///
+            /// # Errors
+            /// A word that the type does not know.
             pub fn to_control(&self) -> Result<Control, ControlError> {
+                self.check()?;
                 let failed = |problem: String| ControlError::Body { type_name: self.type_name().to_owned(), problem };
                 let body = match self { $(Body::$variant(body) => serde_json::to_value(body)),+ };
                 Ok(Control {
@@ -244,6 +253,32 @@ bodies!(
 );
 
 impl Body {
+    /// What the types of the members cannot say.
+    fn check(&self) -> Result<(), ControlError> {
+        let (member, holds) = match self {
+            Body::Hsm(body) => match body.state.as_str() {
+                "ready" => ("reason", body.reason.is_empty()),
+                "down" => ("reason", is_reason_code(&body.reason)),
+                _ => ("state", false),
+            },
+            Body::Pin(body) => ("state", ["cleared", "latched"].contains(&&*body.state)),
+            Body::Clock(body) => ("state", ["confirmed", "stepped"].contains(&&*body.state)),
+            Body::Gap(body) => ("reason", is_word(&body.reason)),
+            Body::Start(_)
+            | Body::Plan(_)
+            | Body::Genesis(_)
+            | Body::Trail(_)
+            | Body::Heartbeat(_) => return Ok(()),
+        };
+        if holds {
+            return Ok(());
+        }
+        Err(ControlError::Body {
+            type_name: self.type_name().to_owned(),
+            problem: format!("{member} is none of those that the type knows"),
+        })
+    }
+
     /// The heads that an admin record carries.
     pub fn heads(&self) -> &[Head] {
         match self {
@@ -255,6 +290,17 @@ impl Body {
             Body::Plan(_) | Body::Trail(_) | Body::Heartbeat(_) | Body::Gap(_) => &[],
         }
     }
+}
+
+fn is_reason_code(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+}
+
+fn is_word(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
 }
 
 fn of<T: DeserializeOwned>(control: &Control) -> Result<T, ControlError> {

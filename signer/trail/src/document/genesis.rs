@@ -75,8 +75,9 @@ impl GenesisKey {
         )?;
         rule(self.origin == "generated", "origin is not \"generated\"")?;
         rule(
-            hex::decode(&self.cka_id).is_ok_and(|id| !id.is_empty() && id.len() <= 64),
-            "cka_id is not 1 to 64 bytes in hex",
+            hex::decode(&self.cka_id)
+                .is_ok_and(|id| (1..=64).contains(&id.len()) && hex::encode(&id) == self.cka_id),
+            "cka_id is not 1 to 64 bytes in lower-case hex",
         )?;
         for (name, want) in REQUIRED_ATTRIBUTES {
             rule(

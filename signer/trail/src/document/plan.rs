@@ -24,6 +24,9 @@ pub const MIN_APPROVALS: u32 = 2;
 /// The most client certification authorities.
 pub const MAX_CLIENT_ROOTS: usize = 16;
 
+/// The tag that a certificate in DER begins with.
+const DER_SEQUENCE: u8 = 0x30;
+
 const PLAN: &str = "countersign.plan";
 
 /// A member's one role.
@@ -84,7 +87,7 @@ impl TokenRole {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    /// Trails that a gateway may write; empty for every other role.
+    /// Trails that a gateway may write, sorted; empty for every other role.
     pub grants: Vec<Origin>,
     /// Unique in the roster, for ever.
     pub id: MemberId,
@@ -197,11 +200,16 @@ impl Plan {
             !self.client_roots.is_empty() && self.client_roots.len() <= MAX_CLIENT_ROOTS,
             "wants 1 to 16 client_roots",
         )?;
-        for root in &self.client_roots {
+        for (at, root) in self.client_roots.iter().enumerate() {
+            let rule = |holds: bool, problem: &str| {
+                must(PLAN, holds, || format!("client_roots[{at}] {problem}"))
+            };
+            let der = base64::std_decode(root);
             rule(
-                base64::std_decode(root).is_ok_and(|der| der.starts_with(&[0x30])),
-                "a client root is not DER in base64",
+                der.is_ok_and(|der| der.starts_with(&[DER_SEQUENCE])),
+                "is not DER in base64",
             )?;
+            rule(!self.client_roots[..at].contains(root), "stands twice")?;
         }
         rule(
             sorted_unique(self.trails.iter().map(|t| t.origin.as_str())),
@@ -212,9 +220,12 @@ impl Plan {
             "members are not sorted by id, each once",
         )?;
         for trail in &self.trails {
+            let rule = |holds: bool, problem: &str| {
+                must(PLAN, holds, || format!("trail {}: {problem}", trail.origin))
+            };
             rule(
                 trail.origin != self.admin_trail,
-                "a trail has the admin trail's origin",
+                "has the admin trail's origin",
             )?;
             let wants_record_key = trail.mode == Mode::Record;
             rule(
@@ -222,11 +233,14 @@ impl Plan {
                 "record_algorithm stands with a record-mode trail and with no other",
             )?;
         }
-        for token in [&self.admin_token, &self.record_token] {
-            rule(
-                is_short_text(&token.label, 32) && is_short_text(&token.serial, 32),
-                "a token wants label and serial",
-            )?;
+        for (name, token) in [
+            ("admin_token", &self.admin_token),
+            ("record_token", &self.record_token),
+        ] {
+            let holds = is_short_text(&token.label, 32) && is_short_text(&token.serial, 32);
+            must(PLAN, holds, || {
+                format!("{name} wants label and serial, 1 to 32 bytes without control characters")
+            })?;
         }
         rule(
             self.admin_token != self.record_token,
@@ -264,11 +278,14 @@ impl Plan {
                 member.role == Role::Gateway || member.grants.is_empty(),
                 "only a gateway has grants",
             )?;
+            rule(
+                sorted_unique(member.grants.iter().map(Origin::as_str)),
+                "grants are not sorted, each once",
+            )?;
             for grant in &member.grants {
-                rule(
-                    self.trails.iter().any(|t| t.origin == *grant),
-                    "a grant for a trail that the plan does not make",
-                )?;
+                must(PLAN, self.trails.iter().any(|t| t.origin == *grant), || {
+                    format!("member {id}: a grant for {grant}, which the plan does not make")
+                })?;
             }
             for spiffe_id in &member.spiffe_ids {
                 rule(
@@ -289,7 +306,8 @@ impl Plan {
         }
         // A change of one administrator's keys is proposed by a second and approved by others.
         let administrators = self.administrators().count();
-        let met = self.approvals >= MIN_APPROVALS && administrators >= self.approvals as usize + 2;
+        let met = self.approvals >= MIN_APPROVALS
+            && administrators as u64 >= u64::from(self.approvals) + 2;
         must(PLAN, met, || {
             format!(
                 "{} approvals of {administrators} administrators: wants at least 2, and 2 administrators more than approvals",

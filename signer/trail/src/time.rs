@@ -25,6 +25,9 @@ pub struct TimeError {
 }
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00.000000Z.
+    pub const EPOCH: Timestamp = Timestamp(0);
+
     /// From microseconds since the epoch; refuses times before 1970 and after 9999.
     pub fn from_micros(micros: i64) -> Result<Self, TimeError> {
         if (0..=MAX_MICROS).contains(&micros) {

@@ -1,0 +1,586 @@
+//! The sequencer's loop.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use countersign_hsm::RecoveryProof;
+use countersign_trail::checkpoint::{Checkpoint, SignedCheckpoint};
+use countersign_trail::document::Mode;
+use countersign_trail::id::InstanceId;
+use countersign_trail::keys::{Kid, PublicKey};
+use countersign_trail::tree::CompactRange;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::batch::{Batch, SealedBatch, SealedRecord, intent_digest};
+use super::gather::{Gathering, Waiter};
+use super::recent::Recent;
+use super::{Bounds, Group, Published, TrailFacts, Work};
+use crate::fail;
+use crate::metrics::{Metrics, Stage};
+use crate::reason::{Reason, Refusal};
+use crate::signer::TokenSigner;
+use crate::timekeeper::Timekeeper;
+use crate::store::files::{HeadFile, SecondHead};
+use crate::store::{Append, AppendError, Head, Outcome, SignedNote, Store};
+
+/// Time between attempts while the HSM does not sign: doubled from the first to the last.
+const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(2);
+/// Batches at least this long are built off the async threads' fairness.
+const BLOCKING_ITEMS: usize = 64;
+/// What one signature is expected to take before any was measured.
+const FIRST_SIGNATURE: Duration = Duration::from_micros(200);
+
+/// The daemon must stop: the store's state is unknown, or somebody else writes to it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("trail {trail}: {problem}; the daemon stops and recovers at its next start")]
+pub struct Fatal {
+    /// Which trail met it.
+    pub trail: String,
+    /// What happened.
+    pub problem: String,
+}
+
+/// What a sequencer works with. Everything here is owned by its task alone.
+pub(super) struct Task<S> {
+    pub(super) facts: Arc<TrailFacts>,
+    pub(super) bounds: Bounds,
+    pub(super) instance: InstanceId,
+    pub(super) store: S,
+    pub(super) signer: Arc<TokenSigner>,
+    pub(super) checkpoint_key: PublicKey,
+    pub(super) clock: Arc<Timekeeper>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) second: Arc<Mutex<HeadFile>>,
+    pub(super) queue: mpsc::Receiver<Work>,
+    pub(super) published: watch::Sender<Published>,
+    /// The newest durable intent's head and tree.
+    pub(super) head: Head,
+    pub(super) frontier: CompactRange,
+    pub(super) signed: u64,
+    pub(super) checkpoint: u64,
+    pub(super) latched: Option<Reason>,
+    pub(super) flight: Option<Flight>,
+    pub(super) gathering: Gathering,
+    /// A group that did not fit the batch that gathers.
+    pub(super) held: Option<Group>,
+    pub(super) recent: Recent,
+    pub(super) checkpoint_waiters: Vec<oneshot::Sender<Result<u64, Refusal>>>,
+    pub(super) last_checkpoint: Instant,
+    pub(super) draining: Option<oneshot::Sender<()>>,
+    pub(super) signature_time: Duration,
+}
+
+type Signing = JoinHandle<Result<Vec<Bytes>, Refusal>>;
+
+/// What the HSM is working on: a durable intent, or a checkpoint alone.
+pub(super) struct Flight {
+    pub(super) batch: Option<Batch>,
+    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) messages: Vec<(Kid, Vec<u8>)>,
+    pub(super) recovery: Option<RecoveryProof>,
+    pub(super) signing: Option<Signing>,
+    pub(super) second: Option<JoinHandle<std::io::Result<()>>>,
+    pub(super) started: Instant,
+    pub(super) attempts: u32,
+    pub(super) retry_at: Instant,
+}
+
+/// A flight that landed.
+struct Landed {
+    batch: Option<Batch>,
+    waiters: Vec<Waiter>,
+    outcome: Option<Outcome>,
+    checkpoint: Option<SignedNote>,
+}
+
+/// What goes up next.
+struct Next {
+    batch: Batch,
+    waiters: Vec<Waiter>,
+    messages: Vec<(Kid, Vec<u8>)>,
+    proof: RecoveryProof,
+}
+
+impl<S: Store> Task<S> {
+    /// Runs until drained or gone, or until the daemon must stop.
+    pub(super) async fn run(mut self) -> Result<(), Fatal> {
+        loop {
+            let wake = tokio::time::Instant::from_std(self.wake_at());
+            let room = self.held.is_none() && !self.gathering.is_full(self.batch_records(), self.bounds.max_bytes);
+            tokio::select! {
+                biased;
+                result = landed(&mut self.flight) => self.finish(result).await?,
+                work = self.queue.recv(), if room => match work {
+                    Some(work) => self.take(work).await?,
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep_until(wake) => self.tick(),
+            }
+            self.take_waiting().await?;
+            if self.flight.is_none() {
+                self.step(None).await?;
+            }
+            if self.flight.is_none() && self.gathering.is_empty() && self.draining.is_some() {
+                if let Some(reply) = self.draining.take() {
+                    let _ = reply.send(());
+                }
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what waits, as far as it fits.
+    async fn take_waiting(&mut self) -> Result<(), Fatal> {
+        if let Some(group) = self.held.take() {
+            self.take_group(group);
+        }
+        while self.held.is_none() && !self.gathering.is_full(self.batch_records(), self.bounds.max_bytes) {
+            match self.queue.try_recv() {
+                Ok(work) => self.take(work).await?,
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, work: Work) -> Result<(), Fatal> {
+        match work {
+            Work::Group(group) => self.take_group(group),
+            Work::Control(body, reply) => match self.refusing() {
+                Some(reason) => drop(reply.send(Err(self.refusal(reason)))),
+                None => {
+                    let heartbeat = self.bounds.heartbeat_every;
+                    self.gathering.add_control(body, reply, self.clock.now(), &self.head, heartbeat);
+                }
+            },
+            Work::Checkpoint(reply) if self.checkpoint == self.signed && self.flight.is_none() && self.gathering.is_empty() => {
+                drop(reply.send(Ok(self.checkpoint)));
+            }
+            Work::Checkpoint(reply) => match self.refusing() {
+                Some(reason) => drop(reply.send(Err(self.refusal(reason)))),
+                None => self.checkpoint_waiters.push(reply),
+            },
+            Work::Latch(reason, reply) => {
+                self.latch(reason).await?;
+                let _ = reply.send(());
+            }
+            Work::Drain(reply) => self.draining = Some(reply),
+        }
+        Ok(())
+    }
+
+    fn take_group(&mut self, group: Group) {
+        let refusal = match self.refusing() {
+            Some(reason) => Some(self.refusal(reason)),
+            None if group.deadline.is_some_and(|at| at <= Instant::now()) => {
+                Some(Refusal::new(Reason::DeadlineExceeded, "the deadline passed before the events were sequenced; nothing was signed"))
+            }
+            None if !self.recent.covers(group.checked_at) => {
+                Some(Refusal::new(Reason::Overloaded, "the events waited too long before they were sequenced; try again"))
+            }
+            None => None,
+        };
+        if let Some(refusal) = refusal {
+            let _ = group.reply.send(Err(refusal));
+            return;
+        }
+        if !self.gathering.is_empty() && self.gathering.len() + group.events.len() > self.batch_records() {
+            self.held = Some(group);
+            return;
+        }
+        self.metrics.stage(Stage::Queue, group.offered.elapsed());
+        self.gathering.add_group(group, self.clock.now(), &self.head, &mut self.recent, self.bounds.heartbeat_every);
+    }
+
+    /// Why nothing new is taken at present.
+    fn refusing(&self) -> Option<Reason> {
+        let stalled = self.flight.as_ref().filter(|flight| flight.signing.is_none());
+        let draining = self.draining.is_some().then_some(Reason::Draining);
+        self.latched.map(|_| Reason::TrailLatched).or(draining).or(self.clock.stopped()).or_else(|| {
+            stalled.and(self.published.borrow().stopped)
+        })
+    }
+
+    fn refusal(&self, reason: Reason) -> Refusal {
+        Refusal::new(reason, format!("nothing is signed in {} at present", self.facts.origin))
+    }
+
+    /// Records that a batch may have: by count, and by the time that the HSM would take.
+    fn batch_records(&self) -> usize {
+        match self.facts.mode {
+            Mode::Batch => self.bounds.max_records,
+            Mode::Record => {
+                let fit = self.bounds.signing.as_nanos() / self.signature_time.as_nanos().max(1);
+                usize::try_from(fit).unwrap_or(usize::MAX).clamp(1, self.bounds.max_records)
+            }
+        }
+    }
+
+    fn checkpoint_due(&self) -> bool {
+        let behind = self.facts.mode == Mode::Record && self.checkpoint < self.head.size;
+        let asked = !self.checkpoint_waiters.is_empty() || self.draining.is_some();
+        behind && (asked || self.last_checkpoint.elapsed() >= self.bounds.checkpoint_every)
+    }
+
+    /// When the loop must look again although nothing arrives.
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        if let Some(flight) = &self.flight {
+            return if flight.signing.is_none() { flight.retry_at } else { now + self.bounds.heartbeat_every };
+        }
+        if self.facts.mode == Mode::Record && self.checkpoint < self.signed {
+            return self.last_checkpoint + self.bounds.checkpoint_every;
+        }
+        now + self.silence_left()
+    }
+
+    /// How long until the trail has been silent for a heartbeat's time.
+    fn silence_left(&self) -> Duration {
+        let silent = self.clock.now().as_micros().saturating_sub(self.head.time.as_micros());
+        let silent = Duration::from_micros(silent.max(0).unsigned_abs());
+        self.bounds.heartbeat_every.saturating_sub(silent).max(Duration::from_millis(10))
+    }
+
+    fn tick(&mut self) {
+        if let Some(flight) = &mut self.flight {
+            if flight.signing.is_none() && flight.retry_at <= Instant::now() {
+                flight.launch(&self.signer);
+            }
+            return;
+        }
+        let idle = self.gathering.is_empty() && self.refusing().is_none() && self.signer.trouble().is_none();
+        let silent = self.clock.now().as_micros().saturating_sub(self.head.time.as_micros());
+        if idle && u128::from(silent.max(0).unsigned_abs()) >= self.bounds.heartbeat_every.as_micros() {
+            self.gathering.add_heartbeat(self.clock.now(), &self.head, self.bounds.heartbeat_every);
+        }
+    }
+
+    /// The HSM answered for the flight.
+    async fn finish(&mut self, result: Result<Vec<Bytes>, Refusal>) -> Result<(), Fatal> {
+        let Some(mut flight) = self.flight.take() else { return Ok(()) };
+        flight.signing = None;
+        match result.and_then(|signatures| self.land(&flight, signatures)) {
+            Ok((outcome, checkpoint)) => {
+                fail::point("verify");
+                self.metrics.stage(Stage::Hsm, flight.started.elapsed());
+                let per_signature = flight.started.elapsed() / u32::try_from(flight.messages.len().max(1)).unwrap_or(u32::MAX);
+                self.signature_time = (self.signature_time * 7 + per_signature) / 8;
+                if let Some(second) = flight.second.take() {
+                    let written = second.await.map_err(std::io::Error::other).and_then(|written| written);
+                    written.map_err(|error| self.fatal(format!("the second head was not written: {error}")))?;
+                }
+                let landed = Landed { batch: flight.batch, waiters: flight.waiters, outcome, checkpoint };
+                self.step(Some(landed)).await
+            }
+            Err(refusal) => {
+                self.stall(flight, refusal);
+                Ok(())
+            }
+        }
+    }
+
+    /// Turns verified signatures into what becomes durable.
+    fn land(&self, flight: &Flight, mut signatures: Vec<Bytes>) -> Result<(Option<Outcome>, Option<SignedNote>), Refusal> {
+        let note = match &flight.checkpoint {
+            None => None,
+            Some(checkpoint) => {
+                let signature = signatures.pop().unwrap_or_default();
+                let signed = SignedCheckpoint::assemble(checkpoint, &self.checkpoint_key, &signature);
+                let signed = signed.map_err(|error| Refusal::new(Reason::Internal, error))?;
+                Some(SignedNote { size: checkpoint.size, note: signed.to_bytes().into() })
+            }
+        };
+        let Some(batch) = &flight.batch else { return Ok((None, note)) };
+        let count = batch.records.len() as u64;
+        Ok((Some(Outcome { first_seq: batch.prev.size, count, signatures, checkpoint: note }), None))
+    }
+
+    /// The HSM does not sign: whoever waits is told, the intent stays open and is tried again.
+    fn stall(&mut self, mut flight: Flight, refusal: Refusal) {
+        tracing::warn!(trail = %self.facts.origin, reason = refusal.reason().code(), "the HSM does not sign; the open batch is tried again");
+        for waiter in flight.waiters.drain(..) {
+            waiter.refuse(&refusal);
+        }
+        self.refuse_gathering(&refusal);
+        for waiter in self.checkpoint_waiters.drain(..) {
+            let _ = waiter.send(Err(refusal.clone()));
+        }
+        self.publish(|now| now.stopped = Some(refusal.reason()));
+        let wait = RETRY.start().saturating_mul(1 << flight.attempts.min(16)).min(*RETRY.end());
+        flight.attempts += 1;
+        flight.retry_at = Instant::now() + wait;
+        if flight.batch.is_some() {
+            self.flight = Some(flight);
+        } else {
+            // A checkpoint alone has no intent: it is simply due again.
+            self.last_checkpoint = Instant::now();
+            self.publish(|now| now.stopped = None);
+        }
+    }
+
+    fn refuse_gathering(&mut self, refusal: &Refusal) {
+        self.recent.forget_from(self.head.size);
+        self.gathering.refuse(refusal);
+        if let Some(group) = self.held.take() {
+            let _ = group.reply.send(Err(refusal.clone()));
+        }
+    }
+
+    /// One durable step: the outcome of what landed, together with the intent of what goes up next.
+    async fn step(&mut self, landed: Option<Landed>) -> Result<(), Fatal> {
+        let next = if self.latched.is_none() { self.build_next().await } else { None };
+        let checkpoint_alone = next.is_none() && self.latched.is_none() && self.checkpoint_due();
+        if landed.is_none() && next.is_none() {
+            if checkpoint_alone && self.head.size == self.signed {
+                self.launch_checkpoint();
+            }
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let append = Append {
+            trail: self.facts.no,
+            outcome: landed.as_ref().and_then(|landed| landed.outcome.clone()),
+            checkpoint: landed.as_ref().and_then(|landed| landed.checkpoint.clone()),
+            intent: next.as_ref().map(|next| next.batch.intent(next.proof.mac)),
+        };
+        let stored = self.store.append(append).await;
+        self.metrics.stage(Stage::Commit, begun.elapsed());
+        match stored {
+            Ok(()) => {
+                fail::point("commit");
+                if let Some(landed) = landed {
+                    self.release(landed);
+                }
+                if let Some(next) = next {
+                    self.launch(next);
+                }
+                Ok(())
+            }
+            Err(error @ (AppendError::Full(_) | AppendError::NotStored(_))) => self.not_stored(landed, next, error).await,
+            Err(error @ (AppendError::LostRace { .. } | AppendError::Unknown(_))) => Err(self.fatal(error.to_string())),
+        }
+    }
+
+    /// What is new is refused; what the HSM has signed is tried again alone until it is stored.
+    async fn not_stored(&mut self, landed: Option<Landed>, next: Option<Next>, error: AppendError) -> Result<(), Fatal> {
+        let full = matches!(error, AppendError::Full(_));
+        tracing::error!(trail = %self.facts.origin, %error, "nothing new is taken");
+        let reason = if full { Reason::StoreFull } else { Reason::StoreUnavailable };
+        let refusal = Refusal::new(reason, "the store took no more; nothing was signed");
+        if let Some(next) = next {
+            next.waiters.into_iter().for_each(|waiter| waiter.refuse(&refusal));
+        }
+        self.refuse_gathering(&refusal);
+        let Some(landed) = landed else { return Ok(()) };
+        self.publish(|now| now.stopped = Some(reason));
+        let mut wait = *RETRY.start();
+        loop {
+            let append = Append {
+                trail: self.facts.no,
+                outcome: landed.outcome.clone(),
+                checkpoint: landed.checkpoint.clone(),
+                intent: None,
+            };
+            match self.store.append(append).await {
+                Ok(()) => {
+                    self.release(landed);
+                    return Ok(());
+                }
+                Err(AppendError::Full(_) | AppendError::NotStored(_)) => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(*RETRY.end());
+                }
+                Err(error) => return Err(self.fatal(error.to_string())),
+            }
+        }
+    }
+
+    /// Builds what gathered into a batch and has its intent MAC'd; none when there is nothing, or
+    /// when it had to be refused.
+    async fn build_next(&mut self) -> Option<Next> {
+        if self.gathering.is_empty() {
+            return None;
+        }
+        let (items, waiters) = self.gathering.take();
+        let with_checkpoint = self.checkpoint_due();
+        let built = maybe_blocking(items.len(), || {
+            let batch = Batch::build(&self.facts, self.head, &self.frontier, items, with_checkpoint)?;
+            let messages = batch.messages(self.facts.mode);
+            let leaves = batch.records.iter().map(|record| record.leaf);
+            let digest = intent_digest(&self.instance, &self.facts, &batch.prev, leaves, &messages);
+            Ok::<_, super::batch::BatchError>((batch, messages, digest))
+        });
+        let refused = match built {
+            Err(error) => Refusal::new(Reason::Internal, error),
+            Ok((batch, messages, digest)) => match self.signer.mac(digest).await {
+                Err(refusal) => refusal,
+                Ok(mac) => {
+                    let messages = self.with_keys(messages);
+                    return Some(Next { batch, waiters, messages, proof: RecoveryProof { digest, mac } });
+                }
+            },
+        };
+        self.recent.forget_from(self.head.size);
+        waiters.into_iter().for_each(|waiter| waiter.refuse(&refused));
+        self.refuse_gathering(&refused);
+        None
+    }
+
+    /// Pairs each message with its key: records first, the checkpoint last.
+    pub(super) fn with_keys(&self, messages: Vec<Vec<u8>>) -> Vec<(Kid, Vec<u8>)> {
+        let records = self.facts.record_key;
+        let key_of = |message: &Vec<u8>| match records {
+            Some(kid) if message.starts_with(b"DSSEv1 ") => kid,
+            _ => self.facts.checkpoint_key,
+        };
+        messages.into_iter().map(|message| (key_of(&message), message)).collect()
+    }
+
+    fn launch(&mut self, next: Next) {
+        fail::point("intent");
+        let Next { batch, waiters, messages, proof } = next;
+        self.head = batch.next;
+        self.frontier = batch.frontier.clone();
+        self.metrics.batch(batch.records.len());
+        let (head, root) = (self.head, batch.tree.root());
+        self.publish(|now| {
+            now.head = head;
+            now.root = root;
+        });
+        let second = self.write_second(SecondHead { size: head.size, leaf: head.leaf });
+        let checkpoint = batch.checkpoint.clone();
+        let mut flight = Flight::new(Some(batch), checkpoint, waiters, messages, None);
+        flight.second = Some(second);
+        flight.launch(&self.signer);
+        // Only a retry is recovery: the first attempt must be new to the worker.
+        flight.recovery = Some(proof);
+        self.flight = Some(flight);
+    }
+
+    fn launch_checkpoint(&mut self) {
+        let checkpoint =
+            Checkpoint { origin: self.facts.origin.clone(), size: self.head.size, root: self.frontier.root() };
+        let messages = vec![(self.facts.checkpoint_key, checkpoint.text().into_bytes())];
+        let mut flight = Flight::new(None, Some(checkpoint), Vec::new(), messages, None);
+        flight.launch(&self.signer);
+        self.flight = Some(flight);
+    }
+
+    /// Writes the second head beside the HSM's signing.
+    pub(super) fn write_second(&self, head: SecondHead) -> JoinHandle<std::io::Result<()>> {
+        let second = self.second.clone();
+        tokio::task::spawn_blocking(move || second.lock().unwrap_or_else(PoisonError::into_inner).write(head))
+    }
+
+    /// The outcome is durable: everybody may know.
+    fn release(&mut self, landed: Landed) {
+        if let Some(note) = landed.outcome.as_ref().and_then(|o| o.checkpoint.as_ref()).or(landed.checkpoint.as_ref()) {
+            self.checkpoint = note.size;
+            self.last_checkpoint = Instant::now();
+        }
+        if let Some(outcome) = &landed.outcome {
+            self.signed = outcome.first_seq + outcome.count;
+        }
+        let (signed, checkpoint) = (self.signed, self.checkpoint);
+        self.publish(|now| {
+            now.signed = signed;
+            now.checkpoint = checkpoint;
+            now.stopped = None;
+        });
+        if checkpoint == signed {
+            for waiter in self.checkpoint_waiters.drain(..) {
+                let _ = waiter.send(Ok(checkpoint));
+            }
+        }
+        if let (Some(batch), Some(outcome)) = (landed.batch, landed.outcome) {
+            let sealed = Arc::new(seal(batch, outcome));
+            for waiter in landed.waiters {
+                waiter.answer(&sealed);
+            }
+        }
+        fail::point("release");
+    }
+
+    async fn latch(&mut self, reason: Reason) -> Result<(), Fatal> {
+        self.latched = Some(reason);
+        tracing::error!(trail = %self.facts.origin, reason = reason.code(), "the trail is latched: nothing is signed in it any more");
+        let refusal = self.refusal(Reason::TrailLatched);
+        self.refuse_gathering(&refusal);
+        self.publish(|now| now.stopped = Some(Reason::TrailLatched));
+        let latched = self.store.latch(self.facts.no, reason.code().to_owned()).await;
+        latched.map_err(|error| self.fatal(error.to_string()))
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut Published)) {
+        let latched = self.latched.is_some();
+        self.published.send_modify(|now| {
+            change(now);
+            if latched {
+                now.stopped = Some(Reason::TrailLatched);
+            }
+        });
+    }
+
+    fn fatal(&self, problem: String) -> Fatal {
+        Fatal { trail: self.facts.origin.to_string(), problem }
+    }
+}
+
+impl Flight {
+    pub(super) fn new(
+        batch: Option<Batch>,
+        checkpoint: Option<Checkpoint>,
+        waiters: Vec<Waiter>,
+        messages: Vec<(Kid, Vec<u8>)>,
+        recovery: Option<RecoveryProof>,
+    ) -> Flight {
+        let now = Instant::now();
+        Flight { batch, checkpoint, waiters, messages, recovery, signing: None, second: None, started: now, attempts: 0, retry_at: now }
+    }
+
+    /// Hands the messages to the HSM: the same bytes at every attempt.
+    pub(super) fn launch(&mut self, signer: &Arc<TokenSigner>) {
+        let (signer, messages, recovery) = (signer.clone(), self.messages.clone(), self.recovery.clone());
+        self.started = Instant::now();
+        self.signing = Some(tokio::spawn(async move { signer.sign(messages, recovery).await }));
+    }
+}
+
+/// Waits for the flight's signatures; for ever when there is no flight, or it waits for its retry.
+async fn landed(flight: &mut Option<Flight>) -> Result<Vec<Bytes>, Refusal> {
+    match flight.as_mut().and_then(|flight| flight.signing.as_mut()) {
+        None => std::future::pending().await,
+        Some(signing) => {
+            let joined = signing.await;
+            joined.unwrap_or_else(|error| Err(Refusal::new(Reason::Internal, format!("signing ended: {error}"))))
+        }
+    }
+}
+
+fn maybe_blocking<T>(items: usize, work: impl FnOnce() -> T) -> T {
+    if items >= BLOCKING_ITEMS { tokio::task::block_in_place(work) } else { work() }
+}
+
+fn seal(batch: Batch, outcome: Outcome) -> SealedBatch {
+    let mut signatures = outcome.signatures.into_iter();
+    let records = batch.records.into_iter().map(|record| SealedRecord {
+        bytes: record.bytes,
+        leaf: record.leaf,
+        parts: record.parts,
+        signature: signatures.next(),
+    });
+    SealedBatch {
+        first_seq: batch.prev.size,
+        records: records.collect(),
+        tree: batch.tree,
+        checkpoint: outcome.checkpoint.map(|note| note.note),
+    }
+}
+
+/// The expected time of a signature before any was measured.
+pub(super) fn first_signature_time() -> Duration {
+    FIRST_SIGNATURE
+}

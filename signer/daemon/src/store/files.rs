@@ -1,0 +1,154 @@
+//! Files that must survive a power cut, and the lock that keeps a second daemon out.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use countersign_trail::hash::Hash;
+
+/// Makes a folder's entries durable.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Replaces a file: written aside, synced, renamed, folder synced.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&aside, path)?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error("{0} is in use by another countersignd: stop that one first")]
+    InUse(PathBuf),
+    /// The lock file cannot be opened.
+    #[error("cannot open {0}: {1}")]
+    Io(PathBuf, io::Error),
+}
+
+/// An exclusive lock on a data folder, held until dropped. The kernel releases it when the process
+/// ends, however it ends.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
+}
+
+impl FolderLock {
+    /// Takes the lock without waiting.
+    pub fn take(dir: &Path) -> Result<FolderLock, LockError> {
+        let path = dir.join("lock");
+        let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = opened.map_err(|error| LockError::Io(path.clone(), error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(FolderLock { _file: file }),
+            Err(fs::TryLockError::WouldBlock) => Err(LockError::InUse(dir.to_owned())),
+            Err(fs::TryLockError::Error(error)) => Err(LockError::Io(path, error)),
+        }
+    }
+}
+
+const MAGIC: &[u8; 16] = b"countersign/hd/1";
+/// Magic, counter, size, leaf hash, checksum.
+const SLOT_LEN: usize = 16 + 8 + 8 + 32 + 32;
+/// Slots stand in different sectors, so that a torn write spoils one of them.
+const SLOT_STRIDE: u64 = 4096;
+
+/// The second head: one trail's newest (size, leaf hash), kept at a second configured place.
+///
+/// Two slots are written in turn; the one with the higher counter whose checksum holds counts. After
+/// a crash the file may lag the store; it never leads it.
+#[derive(Debug)]
+pub struct HeadFile {
+    file: File,
+    counter: u64,
+}
+
+/// What the second head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecondHead {
+    /// Number of records.
+    pub size: u64,
+    /// Leaf hash of the last one.
+    pub leaf: Hash,
+}
+
+impl HeadFile {
+    /// Opens a trail's file; with `create`, makes it where it is missing.
+    pub fn open(dir: &Path, trail: &str, create: bool) -> io::Result<(HeadFile, Option<SecondHead>)> {
+        let path = dir.join(format!("{trail}.head"));
+        let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o600).open(path)?;
+        if create {
+            sync_dir(dir)?;
+        }
+        let slots = [0, 1].map(|slot| read_slot(&file, slot));
+        let newest = slots.into_iter().flatten().max_by_key(|(counter, _)| *counter);
+        let counter = newest.map_or(0, |(counter, _)| counter);
+        Ok((HeadFile { file, counter }, newest.map(|(_, head)| head)))
+    }
+
+    /// Writes a newer head; durable on return.
+    pub fn write(&mut self, head: SecondHead) -> io::Result<()> {
+        let counter = self.counter + 1;
+        let mut slot = Vec::with_capacity(SLOT_LEN);
+        slot.extend_from_slice(MAGIC);
+        slot.extend_from_slice(&counter.to_le_bytes());
+        slot.extend_from_slice(&head.size.to_le_bytes());
+        slot.extend_from_slice(head.leaf.as_bytes());
+        let checksum = Hash::of(&slot);
+        slot.extend_from_slice(checksum.as_bytes());
+        self.file.write_all_at(&slot, (counter % 2) * SLOT_STRIDE)?;
+        self.file.sync_data()?;
+        self.counter = counter;
+        Ok(())
+    }
+}
+
+fn read_slot(file: &File, slot: u64) -> Option<(u64, SecondHead)> {
+    let mut bytes = [0u8; SLOT_LEN];
+    file.read_exact_at(&mut bytes, slot * SLOT_STRIDE).ok()?;
+    let (body, checksum) = bytes.split_at(SLOT_LEN - 32);
+    if !body.starts_with(MAGIC) || Hash::of(body).as_bytes() != checksum {
+        return None;
+    }
+    let number = |at: usize| body[at..at + 8].try_into().map(u64::from_le_bytes).ok();
+    let leaf: [u8; 32] = body[32..64].try_into().ok()?;
+    Some((number(16)?, SecondHead { size: number(24)?, leaf: Hash::from(leaf) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn second_head_survives_a_torn_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut file, none) = HeadFile::open(dir.path(), "t", true).unwrap();
+        assert_eq!(none, None);
+        let head = |size| SecondHead { size, leaf: Hash::of(&[size as u8]) };
+        for size in 1..=5 {
+            file.write(head(size)).unwrap();
+        }
+        let (_, newest) = HeadFile::open(dir.path(), "t", false).unwrap();
+        assert_eq!(newest, Some(head(5)));
+        // Counter 5 stands in slot 1: tear it.
+        file.file.write_all_at(b"torn", SLOT_STRIDE + 30).unwrap();
+        let (_, older) = HeadFile::open(dir.path(), "t", false).unwrap();
+        assert_eq!(older, Some(head(4)));
+    }
+
+    #[test]
+    fn the_second_lock_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = FolderLock::take(dir.path()).unwrap();
+        assert!(matches!(FolderLock::take(dir.path()), Err(LockError::InUse(_))));
+        drop(first);
+        assert!(FolderLock::take(dir.path()).is_ok());
+    }
+}

@@ -1,0 +1,105 @@
+//! The store of one machine: SQLite, one writer thread, readers of their own.
+//!
+//! - [`schema`]: tables, settings, versions.
+//! - [`writer`]: the writer thread; steps of several trails share a transaction and its fsync.
+//! - [`reader`]: reads, each in a short transaction.
+//! - [`statements`]: the SQL of one step.
+
+pub mod reader;
+pub mod schema;
+mod statements;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use countersign_trail::hash::Hash;
+use tokio::sync::oneshot;
+
+use super::{Append, AppendError, Store, TrailNo};
+use reader::Reader;
+use schema::SchemaError;
+use writer::{Command, Writer};
+
+/// The database's file name in the data folder.
+pub const FILE_NAME: &str = "store.db";
+
+/// A handle on the store; clones share the writer thread and the readers.
+#[derive(Clone, Debug)]
+pub struct SqliteStore {
+    writer: Arc<Writer>,
+    reader: Reader,
+}
+
+impl SqliteStore {
+    /// Makes a new store in `data_dir`.
+    pub fn create(data_dir: &Path) -> Result<SqliteStore, SchemaError> {
+        let path = data_dir.join(FILE_NAME);
+        Self::over(&path, schema::create(&path)?)
+    }
+
+    /// Opens the store in `data_dir`.
+    pub fn open(data_dir: &Path) -> Result<SqliteStore, SchemaError> {
+        let path = data_dir.join(FILE_NAME);
+        Self::over(&path, schema::open(&path)?)
+    }
+
+    fn over(path: &Path, connection: rusqlite::Connection) -> Result<SqliteStore, SchemaError> {
+        let reader = Reader::new(path.to_owned());
+        Ok(SqliteStore { writer: Arc::new(Writer::start(connection, path)?), reader })
+    }
+
+    /// The reading side.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Adds a trail's row; used by `init` alone.
+    pub async fn add_trail(&self, row: super::TrailRow) -> Result<(), AppendError> {
+        self.call(|reply| Command::AddTrail(row, reply)).await
+    }
+
+    async fn call<T>(&self, command: impl FnOnce(writer::Reply<T>) -> Command) -> Result<T, AppendError> {
+        let (reply, answer) = oneshot::channel();
+        self.writer.send(command(reply))?;
+        // The writer drops a reply only when it stops, after a failure that makes the outcome unknown.
+        answer.await.unwrap_or_else(|_| Err(AppendError::Unknown("the writer stopped".to_owned())))
+    }
+}
+
+impl Store for SqliteStore {
+    async fn append(&self, step: Append) -> Result<(), AppendError> {
+        self.call(|reply| Command::Append(Box::new(step), reply)).await
+    }
+
+    async fn latch(&self, trail: TrailNo, reason: String) -> Result<(), AppendError> {
+        self.call(|reply| Command::Latch(trail, reason, reply)).await
+    }
+
+    async fn put_document(&self, document: Bytes) -> Result<Hash, AppendError> {
+        self.call(|reply| Command::Document(document, reply)).await
+    }
+
+    async fn next_statement<F>(&self, kid: String, payload: F) -> Result<(u64, Bytes), AppendError>
+    where
+        F: FnOnce(u64) -> Bytes + Send + 'static,
+    {
+        self.call(|reply| Command::Statement(kid, Box::new(payload), reply)).await
+    }
+}
+
+/// Copies the database while it is in use (SQLite's online backup).
+pub fn backup(data_dir: &Path, to: &Path) -> Result<PathBuf, SchemaError> {
+    let target = to.join(FILE_NAME);
+    if target.exists() {
+        return Err(SchemaError::Exists(target.display().to_string()));
+    }
+    let from = schema::open_read_only(&data_dir.join(FILE_NAME))?;
+    let mut copy = rusqlite::Connection::open(&target)?;
+    rusqlite::backup::Backup::new(&from, &mut copy)?.run_to_completion(256, std::time::Duration::ZERO, None)?;
+    drop(copy);
+    let synced = std::fs::File::open(&target).and_then(|file| file.sync_all()).and_then(|()| super::files::sync_dir(to));
+    synced.map_err(|error| SchemaError::Setting(format!("cannot sync {}: {error}", target.display())))?;
+    Ok(target)
+}

@@ -4,6 +4,9 @@
 //! slot's guard sees every input for it. When only that slot is down its calls wait for it or fail
 //! at their deadline; they never go to another one. When no worker is up, calls fail at once.
 
+mod flight;
+mod keys;
+mod plan;
 mod process;
 mod slot;
 mod state;
@@ -12,10 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use countersign_trail::hash::Hash;
 use countersign_trail::id::InstanceId;
-use countersign_trail::keys::{Kid, PublicKey};
-use countersign_trail::signing::position_of;
+use countersign_trail::keys::Kid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -23,21 +24,24 @@ use tokio::time::Instant;
 pub use state::{PoolCounters, PoolState};
 
 use crate::config::{
-    GeneratedKey, KeyBinding, KeySpec, ListedObject, MAX_BATCH_BYTES, MAX_BATCH_ITEMS, MAX_KEYS,
-    MAX_MESSAGE_BYTES, MAX_WORKERS, RecoveryProof, SignItem, TokenConfig, TokenInfo, WorkerCommand,
+    KeyBinding, MAX_BATCH_BYTES, MAX_BATCH_ITEMS, MAX_WORKERS, RecoveryProof, SignItem,
+    TokenConfig, TokenInfo, WorkerCommand,
 };
 use crate::error::{HsmError, Reason};
 use crate::probe;
-use crate::protocol::{Answer, Blob, CHUNK_BYTES, Call, MAX_CHUNK_ITEMS, WireItem};
+use crate::protocol::{Answer, Blob, Call, WireItem};
 use crate::sync::lock;
+use flight::{Job, SignResult, Task};
+use keys::{insert_keys, public_key};
+use plan::{Chunk, plan};
 use process::Spawner;
-use slot::{Context, Job, SignResult, Task};
+use slot::Context;
 use state::Board;
 
 /// Most messages and calls that wait for, or are with, one worker.
 const BACKLOG_ITEMS: usize = 16_384;
-/// Most bytes of messages that wait for, or are with, one worker: as much as one batch.
-const BACKLOG_BYTES: usize = MAX_BATCH_BYTES;
+/// Most bytes of messages that wait for, or are with, one worker: as much as two batches.
+const BACKLOG_BYTES: usize = 2 * MAX_BATCH_BYTES;
 /// Byte permits are counted in KiB.
 const KIB: usize = 1024;
 /// Batches of more messages are parsed (for their positions) off the asynchronous threads.
@@ -54,7 +58,7 @@ pub struct PoolSpec {
     pub command: WorkerCommand,
     /// The token.
     pub token: TokenConfig,
-    /// The keys, at most [`MAX_KEYS`].
+    /// The keys, at most [`crate::MAX_KEYS`].
     pub keys: Vec<KeyBinding>,
 }
 
@@ -82,15 +86,6 @@ struct Slot {
     kib: Arc<Semaphore>,
 }
 
-/// Messages for one worker, and where their signatures belong.
-#[derive(Default)]
-struct Chunk {
-    slot: usize,
-    items: Vec<WireItem>,
-    bytes: usize,
-    places: Vec<usize>,
-}
-
 impl Pool {
     /// Starts the workers in the background, one after another; [`Pool::state`] tells how it goes.
     ///
@@ -114,7 +109,7 @@ impl Pool {
             config: spec.token,
             instance: spec.instance,
             spawner,
-            keys: Mutex::new((0, keys)),
+            keys: Mutex::new((0, Arc::new(keys))),
             info: Mutex::new(None),
         });
         let (mut slots, mut tasks) = (Vec::new(), Vec::new());
@@ -163,11 +158,12 @@ impl Pool {
             return Err(HsmError::new(Reason::TooLarge, text));
         }
         let count = items.len();
-        let inner = Arc::clone(&self.inner);
+        let keys = Arc::clone(&lock(&self.inner.context.keys).1);
+        let slots = self.inner.slots.len();
         let chunks = if count <= INLINE_ITEMS {
-            inner.plan(items)?
+            plan(&keys, slots, items)?
         } else {
-            tokio::task::spawn_blocking(move || inner.plan(items))
+            tokio::task::spawn_blocking(move || plan(&keys, slots, items))
                 .await
                 .map_err(|_| HsmError::new(Reason::HsmUnavailable, "the runtime is ending"))??
         };
@@ -262,11 +258,11 @@ impl Pool {
     /// The first failure; [`Reason::HsmUnavailable`] when no worker is up.
     pub async fn probe(&self) -> Result<(), HsmError> {
         self.refuse_if_down()?;
-        let keys: Vec<KeyBinding> = lock(&self.inner.context.keys).1.values().cloned().collect();
+        let keys = Arc::clone(&lock(&self.inner.context.keys).1);
         let mut outcome = Ok(());
         for slot in self.inner.context.board.up() {
             let mut found = Vec::with_capacity(keys.len());
-            for key in &keys {
+            for key in keys.values() {
                 let error = self.probe_one(slot, key).await.err();
                 if let (Ok(()), Some(error)) = (&outcome, &error) {
                     outcome = Err(error.clone());
@@ -312,145 +308,6 @@ impl Pool {
         )
     }
 
-    /// Allows keys to be used from now on, once every worker that is up has found them; also in
-    /// workers that start later. A kid never changes its purpose or trail.
-    ///
-    /// # Errors
-    /// [`Reason::KeyMissing`], [`Reason::KeyExtractable`], [`Reason::KeyMismatch`] and so on: then
-    /// none of them is bound. [`Reason::HsmUnavailable`] when no worker is up.
-    pub async fn bind_keys(&self, keys: Vec<KeyBinding>) -> Result<(), HsmError> {
-        self.refuse_if_down()?;
-        let _one_at_a_time = self.inner.binding.lock().await;
-        let kids: Vec<Kid> = keys.iter().map(|key| key.kid).collect();
-        let before = {
-            let mut bound = lock(&self.inner.context.keys);
-            let mut new = bound.1.clone();
-            insert_keys(&mut new, keys.clone())?;
-            let before = std::mem::replace(&mut bound.1, new);
-            bound.0 += 1;
-            before
-        };
-        let outcome = self.bind_everywhere(&keys).await;
-        if outcome.is_err() {
-            {
-                let mut bound = lock(&self.inner.context.keys);
-                *bound = (bound.0 + 1, before.clone());
-            }
-            let new = kids
-                .into_iter()
-                .filter(|kid| !before.contains_key(kid))
-                .collect();
-            self.unbind_everywhere(new).await;
-        }
-        outcome
-    }
-
-    async fn bind_everywhere(&self, keys: &[KeyBinding]) -> Result<(), HsmError> {
-        let mut bound = Err(HsmError::new(
-            Reason::HsmUnavailable,
-            "no worker is up to bind the keys",
-        ));
-        for slot in self.inner.context.board.up() {
-            match self.call(slot, Call::Bind(keys.to_vec()), true).await {
-                Ok(Answer::Bound { refused }) => match refused.into_iter().next() {
-                    Some((_, error)) => return Err(error),
-                    None => bound = Ok(()),
-                },
-                Ok(_) => return Err(unexpected()),
-                // It takes the keys along when it comes up again.
-                Err(error) if error.reason() == Reason::HsmUnavailable => {}
-                Err(error) => return Err(error),
-            }
-        }
-        bound
-    }
-
-    /// Takes keys out of use, in this pool at once and in the workers.
-    pub async fn unbind_keys(&self, kids: &[Kid]) {
-        let _one_at_a_time = self.inner.binding.lock().await;
-        {
-            let mut bound = lock(&self.inner.context.keys);
-            bound.0 += 1;
-            bound.1.retain(|kid, _| !kids.contains(kid));
-        }
-        self.unbind_everywhere(kids.to_vec()).await;
-    }
-
-    async fn unbind_everywhere(&self, kids: Vec<Kid>) {
-        for slot in self.inner.context.board.up() {
-            // A worker that ends meanwhile has forgotten them anyway.
-            let _ = self.call(slot, Call::Unbind(kids.clone()), false).await;
-            let gone: Vec<_> = kids.iter().map(|kid| (*kid, None)).collect();
-            self.inner.context.board.note_keys(slot, &gone);
-        }
-    }
-
-    /// Makes a key pair in the token: sensitive, not extractable, found again in another session,
-    /// proven by a probe, on stable storage. Its label is `pending:<instance>:<name>` until
-    /// [`Pool::finalize_key`]. It is not bound.
-    ///
-    /// # Errors
-    /// [`Reason::HsmUnavailable`] when no worker is up or it ended meanwhile (then
-    /// [`Pool::sweep_pending`] removes what is left), [`Reason::HsmRejected`] when the token does
-    /// not make such keys.
-    pub async fn generate(&self, spec: KeySpec) -> Result<GeneratedKey, HsmError> {
-        match self.administer(Call::Generate(Box::new(spec))).await? {
-            Answer::Generated(key) => Ok(*key),
-            _ => Err(unexpected()),
-        }
-    }
-
-    /// Gives a generated key its final label, `countersign:<instance>:<name>`. Repeating is fine.
-    ///
-    /// # Errors
-    /// [`Reason::KeyMissing`], [`Reason::KeyMismatch`] when it has another name.
-    pub async fn finalize_key(
-        &self,
-        cka_id: &[u8],
-        instance: &str,
-        name: &str,
-    ) -> Result<(), HsmError> {
-        let (instance, name) = (instance.to_owned(), name.to_owned());
-        let call = Call::Finalize {
-            cka_id: cka_id.to_vec(),
-            instance,
-            name,
-        };
-        self.done(call).await
-    }
-
-    /// Destroys both objects of a key and reads back their absence in another session. Unbind it
-    /// first. Repeating is fine.
-    ///
-    /// # Errors
-    /// [`Reason::HsmRejected`] when the token keeps it, or the objects are not ours.
-    pub async fn destroy_key(&self, cka_id: &[u8]) -> Result<(), HsmError> {
-        self.done(Call::Destroy {
-            cka_id: cka_id.to_vec(),
-        })
-        .await
-    }
-
-    /// Destroys every object whose label says that its generation was never made final, and lists
-    /// them.
-    ///
-    /// # Errors
-    /// As [`Pool::list_objects`].
-    pub async fn sweep_pending(&self, instance: &str) -> Result<Vec<ListedObject>, HsmError> {
-        self.listed(Call::Sweep {
-            instance: instance.to_owned(),
-        })
-        .await
-    }
-
-    /// Every key object in the token with a label of ours, pending or final, of any instance.
-    ///
-    /// # Errors
-    /// [`Reason::TooLarge`] beyond 4,096 objects; [`Reason::HsmUnavailable`].
-    pub async fn list_objects(&self) -> Result<Vec<ListedObject>, HsmError> {
-        self.listed(Call::List).await
-    }
-
     /// The token, as the first worker that came up found it; None before.
     pub fn token_info(&self) -> Option<TokenInfo> {
         lock(&self.inner.context.info).clone()
@@ -464,28 +321,6 @@ impl Pool {
             // It may have ended before.
             let _ = task.await;
         }
-    }
-
-    async fn done(&self, call: Call) -> Result<(), HsmError> {
-        match self.administer(call).await? {
-            Answer::Done => Ok(()),
-            _ => Err(unexpected()),
-        }
-    }
-
-    async fn listed(&self, call: Call) -> Result<Vec<ListedObject>, HsmError> {
-        match self.administer(call).await? {
-            Answer::Listed(objects) => Ok(objects),
-            _ => Err(unexpected()),
-        }
-    }
-
-    /// One change or listing of the token's objects at a time, always by the first worker that is
-    /// up: a file token that is written by several processes can miss the others' objects.
-    async fn administer(&self, call: Call) -> Result<Answer, HsmError> {
-        let _one_at_a_time = self.inner.administration.lock().await;
-        let slot = self.inner.context.board.up().first().copied().unwrap_or(0);
-        self.call(slot, call, true).await
     }
 
     fn refuse_if_down(&self) -> Result<(), HsmError> {
@@ -510,63 +345,6 @@ impl Pool {
 }
 
 impl Inner {
-    /// Splits a batch by slot and into chunks.
-    fn plan(&self, items: Vec<SignItem>) -> Result<Vec<Chunk>, HsmError> {
-        let keys = lock(&self.context.keys).1.clone();
-        let mut open: Vec<Chunk> = (0..self.slots.len())
-            .map(|slot| Chunk {
-                slot,
-                ..Chunk::default()
-            })
-            .collect();
-        let mut chunks = Vec::new();
-        for (place, item) in items.into_iter().enumerate() {
-            let bytes = item.message.len();
-            if bytes > MAX_MESSAGE_BYTES {
-                let text = format!("a message of {bytes} bytes, at most {MAX_MESSAGE_BYTES}");
-                return Err(HsmError::new(Reason::TooLarge, text));
-            }
-            let slot = self.route(&keys, &item)?;
-            let chunk = &mut open[slot];
-            let full = chunk.items.len() >= MAX_CHUNK_ITEMS || chunk.bytes + bytes > CHUNK_BYTES;
-            if full && !chunk.items.is_empty() {
-                chunks.push(std::mem::replace(
-                    chunk,
-                    Chunk {
-                        slot,
-                        ..Chunk::default()
-                    },
-                ));
-            }
-            chunk.bytes += bytes;
-            chunk.places.push(place);
-            chunk.items.push(WireItem {
-                kid: item.kid,
-                message: Blob(item.message),
-                recovery: item.recovery,
-            });
-        }
-        chunks.extend(open.into_iter().filter(|chunk| !chunk.items.is_empty()));
-        Ok(chunks)
-    }
-
-    /// The one slot of an item's position.
-    fn route(&self, keys: &BTreeMap<Kid, KeyBinding>, item: &SignItem) -> Result<usize, HsmError> {
-        let key = keys.get(&item.kid).ok_or_else(|| {
-            HsmError::new(Reason::KeyUnknown, format!("no key {} is bound", item.kid))
-        })?;
-        let position = position_of(key.purpose, key.trail.as_ref(), &item.kid, &item.message)
-            .map_err(|error| HsmError::new(Reason::PurposeMismatch, error))?;
-        let number = position.number().unwrap_or_else(|| {
-            let hash = Hash::of(position.to_string().as_bytes()).to_bytes();
-            hash.iter()
-                .take(8)
-                .fold(0, |number, byte| number << 8 | u64::from(*byte))
-        });
-        let slot = number % u64::try_from(self.slots.len()).unwrap_or(1);
-        Ok(usize::try_from(slot).unwrap_or(0))
-    }
-
     fn reserve(
         &self,
         slot: usize,
@@ -610,40 +388,6 @@ impl Inner {
         };
         self.slots[slot].jobs.send(job).map_err(|_| closed())
     }
-}
-
-fn insert_keys(keys: &mut BTreeMap<Kid, KeyBinding>, new: Vec<KeyBinding>) -> Result<(), HsmError> {
-    for key in new {
-        public_key(&key)?;
-        if let Some(old) = keys.get(&key.kid)
-            && *old != key
-        {
-            let text = format!("{} is bound already, otherwise", key.kid);
-            return Err(HsmError::new(Reason::KeyMismatch, text));
-        }
-        keys.insert(key.kid, key);
-    }
-    if keys.len() > MAX_KEYS {
-        return Err(HsmError::new(
-            Reason::TooLarge,
-            format!("{} keys, at most {MAX_KEYS}", keys.len()),
-        ));
-    }
-    Ok(())
-}
-
-fn public_key(key: &KeyBinding) -> Result<PublicKey, HsmError> {
-    let public = PublicKey::from_spki_der(&key.public_key)
-        .map_err(|error| HsmError::new(Reason::KeyMismatch, format!("{}: {error}", key.kid)))?;
-    if public.kid() != key.kid {
-        let text = format!(
-            "{}: the public key's thumbprint is {}",
-            key.kid,
-            public.kid()
-        );
-        return Err(HsmError::new(Reason::KeyMismatch, text));
-    }
-    Ok(public)
 }
 
 fn closed() -> HsmError {

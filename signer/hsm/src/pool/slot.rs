@@ -3,71 +3,31 @@
 //! A slot task owns its process and its backlog. Jobs that were not sent yet survive the process;
 //! they wait for the next one until their deadline.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use countersign_trail::id::InstanceId;
 use countersign_trail::keys::{Kid, PublicKey};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::flight::{Flight, GRACE, Job, Task, Waiting};
 use super::process::{Process, Spawner, start_lock};
 use super::state::{Board, Order, SlotState};
-use crate::config::{KeyBinding, MAX_MESSAGE_BYTES, TokenConfig, TokenInfo};
+use crate::config::{KeyBinding, TokenConfig, TokenInfo};
 use crate::error::{Halt, HsmError, Reason};
 use crate::probe;
-use crate::protocol::{Answer, Blob, Call, Reply, Request, Start, WireItem};
+use crate::protocol::{Answer, Blob, Call, Request, Start, WireItem};
 use crate::sync::lock;
 
-/// Messages that a worker holds without having answered. 1024 keep 256 sessions busy.
-const WINDOW_ITEMS: usize = 1024;
-/// Message bytes in one frame beyond which the next chunk waits for the next frame: a frame then
-/// holds at most this or one message, and 1024 × 120 bytes of its own, below 16 MiB.
-const FRAME_MESSAGE_BYTES: usize = MAX_MESSAGE_BYTES;
 /// Pause before the first restart; it doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause before a restart.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A worker that lived so long starts the pauses anew.
 const STABLE: Duration = Duration::from_secs(10);
-/// What the pool grants on top of a limit that the worker's own watchdog watches, so that the
-/// worker can say why it ends.
-const GRACE: Duration = Duration::from_secs(1);
-
-pub(super) type SignResult = Result<Vec<Result<Vec<u8>, HsmError>>, HsmError>;
-
-/// Something for one worker to do. Its permits bound the backlog while it lives.
-pub(super) struct Job {
-    pub(super) task: Task,
-    pub(super) queued: Instant,
-    pub(super) permits: Vec<OwnedSemaphorePermit>,
-}
-
-pub(super) enum Task {
-    Sign {
-        items: Vec<WireItem>,
-        bytes: usize,
-        reply: oneshot::Sender<SignResult>,
-    },
-    Call {
-        call: Call,
-        slow: bool,
-        reply: oneshot::Sender<Result<Answer, HsmError>>,
-    },
-}
-
-impl Task {
-    fn fail(self, error: HsmError) {
-        // Whoever stopped waiting needs no answer.
-        match self {
-            Task::Sign { reply, .. } => drop(reply.send(Err(error))),
-            Task::Call { reply, .. } => drop(reply.send(Err(error))),
-        }
-    }
-}
-
 /// What all slots of a pool share.
 pub(super) struct Context {
     pub(super) board: Board,
@@ -75,7 +35,7 @@ pub(super) struct Context {
     pub(super) instance: InstanceId,
     pub(super) spawner: Spawner,
     /// The bound keys and how often they were changed.
-    pub(super) keys: Mutex<(u64, BTreeMap<Kid, KeyBinding>)>,
+    pub(super) keys: Mutex<(u64, Arc<BTreeMap<Kid, KeyBinding>>)>,
     /// Set by the first worker that came up.
     pub(super) info: Mutex<Option<TokenInfo>>,
 }
@@ -88,9 +48,9 @@ enum End {
 }
 
 /// Jobs that no worker has yet.
-pub(super) struct Backlog {
+struct Backlog {
     jobs: mpsc::UnboundedReceiver<Job>,
-    waiting: VecDeque<Job>,
+    waiting: Waiting,
 }
 
 impl Backlog {
@@ -101,28 +61,16 @@ impl Backlog {
         let limit = context.config.call_deadline;
         loop {
             if let Some(refusal) = context.board.refusal() {
-                self.waiting
-                    .drain(..)
-                    .for_each(|job| job.task.fail(refusal.clone()));
+                self.waiting.fail(&refusal);
             }
-            let now = Instant::now();
-            while self
-                .waiting
-                .front()
-                .is_some_and(|job| job.queued + limit <= now)
-            {
-                if let Some(job) = self.waiting.pop_front() {
-                    let text = "no worker came up for this call in time";
-                    job.task.fail(HsmError::new(Reason::HsmUnavailable, text));
-                }
-            }
-            let next = self.waiting.front().map_or(now, |job| job.queued + limit);
+            self.waiting.expire(limit);
+            let next = self.waiting.oldest().map(|oldest| oldest + limit);
             tokio::select! {
                 job = self.jobs.recv() => match job {
-                    Some(job) => self.waiting.push_back(job),
+                    Some(job) => self.waiting.push(job),
                     None => return,
                 },
-                () = sleep_until(next), if !self.waiting.is_empty() => {}
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
                 _ = state.changed() => {}
             }
         }
@@ -133,7 +81,7 @@ impl Backlog {
 pub(super) async fn run(context: Arc<Context>, index: usize, jobs: mpsc::UnboundedReceiver<Job>) {
     let mut backlog = Backlog {
         jobs,
-        waiting: VecDeque::new(),
+        waiting: Waiting::default(),
     };
     let mut order = context.board.order();
     let mut failures = 0;
@@ -165,11 +113,8 @@ pub(super) async fn run(context: Arc<Context>, index: usize, jobs: mpsc::Unbound
             Err(halt) => End::Halted(halt),
         };
         let End::Halted(halt) = end else { return };
-        context
-            .board
-            .set(index, SlotState::Down(halt.error.clone()));
+        fall(&context, index, &halt);
         if halt.latched {
-            context.board.latch(halt.error);
             continue;
         }
         let pause = FIRST_PAUSE
@@ -300,159 +245,6 @@ async fn ask(process: &mut Process, id: u64, call: Call, limit: Duration) -> Res
     }
 }
 
-/// A request that the worker has not answered in full.
-enum Sent {
-    Sign {
-        results: Vec<Option<Result<Vec<u8>, HsmError>>>,
-        left: usize,
-        reply: oneshot::Sender<SignResult>,
-    },
-    Call {
-        slow: bool,
-        reply: oneshot::Sender<Result<Answer, HsmError>>,
-    },
-}
-
-/// What one worker is working on.
-struct Flight {
-    sent: HashMap<u64, (Sent, Vec<OwnedSemaphorePermit>)>,
-    items: usize,
-    slow: usize,
-    next_id: u64,
-    /// The last answer, or the first request after a time of rest.
-    progress: Instant,
-}
-
-impl Flight {
-    fn new() -> Flight {
-        Flight {
-            sent: HashMap::new(),
-            items: 0,
-            slow: 0,
-            next_id: 3,
-            progress: Instant::now(),
-        }
-    }
-
-    /// Moves jobs from the backlog into requests, as far as window and frame allow.
-    fn fill(&mut self, waiting: &mut VecDeque<Job>) -> Vec<Request> {
-        let (mut requests, mut bytes) = (Vec::new(), 0);
-        while let Some(job) = waiting.front() {
-            if let Task::Sign {
-                items,
-                bytes: more,
-                reply,
-            } = &job.task
-            {
-                if reply.is_closed() {
-                    waiting.pop_front();
-                    continue;
-                }
-                let room = self.items + items.len() <= WINDOW_ITEMS || self.items == 0;
-                if !room || (bytes > 0 && bytes + more > FRAME_MESSAGE_BYTES) {
-                    break;
-                }
-                bytes += more;
-            }
-            let Some(job) = waiting.pop_front() else {
-                break;
-            };
-            requests.push(self.take(job));
-        }
-        requests
-    }
-
-    fn take(&mut self, job: Job) -> Request {
-        if self.sent.is_empty() {
-            self.progress = Instant::now();
-        }
-        let id = self.next_id;
-        self.next_id += 1;
-        let (call, sent) = match job.task {
-            Task::Sign { items, reply, .. } => {
-                let left = items.len();
-                self.items += left;
-                (
-                    Call::Sign(items),
-                    Sent::Sign {
-                        results: vec![None; left],
-                        left,
-                        reply,
-                    },
-                )
-            }
-            Task::Call { call, slow, reply } => {
-                self.slow += usize::from(slow);
-                (call, Sent::Call { slow, reply })
-            }
-        };
-        self.sent.insert(id, (sent, job.permits));
-        Request { id, call }
-    }
-
-    /// Hands an answer to whoever waits for it.
-    fn answer(&mut self, reply: Reply) -> Result<(), Halt> {
-        self.progress = Instant::now();
-        let nonsense = || Halt::replace(HsmError::new(Reason::Protocol, "an answer to no request"));
-        match reply.answer {
-            Answer::Exiting { error, latched } => return Err(Halt { error, latched }),
-            Answer::Signed { index, result } => {
-                let Some((Sent::Sign { results, left, .. }, _)) = self.sent.get_mut(&reply.id)
-                else {
-                    return Err(nonsense());
-                };
-                let entry = usize::try_from(index)
-                    .ok()
-                    .and_then(|index| results.get_mut(index));
-                match entry {
-                    Some(entry @ None) => *entry = Some(result.map(|blob| blob.0)),
-                    _ => return Err(nonsense()),
-                }
-                *left -= 1;
-                self.items -= 1;
-                if *left == 0
-                    && let Some((Sent::Sign { results, reply, .. }, _)) =
-                        self.sent.remove(&reply.id)
-                {
-                    let _ = reply.send(Ok(results.into_iter().flatten().collect()));
-                }
-            }
-            answer => {
-                let Some((Sent::Call { slow, reply }, _)) = self.sent.remove(&reply.id) else {
-                    return Err(nonsense());
-                };
-                self.slow -= usize::from(slow);
-                let _ = reply.send(match answer {
-                    Answer::Failed(error) => Err(error),
-                    answer => Ok(answer),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// When the worker counts as hung, if it has something to do.
-    fn deadline(&self, config: &TokenConfig) -> Option<Instant> {
-        let limit = if self.slow > 0 {
-            config.slow_deadline()
-        } else {
-            config.call_deadline
-        };
-        (!self.sent.is_empty()).then(|| self.progress + limit + GRACE)
-    }
-
-    fn fail(self, error: &HsmError) {
-        let text = format!("the worker ended during the call: {error}");
-        let error = HsmError::new(Reason::HsmUnavailable, text);
-        for (sent, _) in self.sent.into_values() {
-            match sent {
-                Sent::Sign { reply, .. } => drop(reply.send(Err(error.clone()))),
-                Sent::Call { reply, .. } => drop(reply.send(Err(error.clone()))),
-            }
-        }
-    }
-}
-
 /// Feeds a worker until it ends, hangs, or the pool changes its order.
 async fn serve(
     context: &Context,
@@ -475,7 +267,7 @@ async fn serve(
         let deadline = flight.deadline(&context.config);
         tokio::select! {
             job = backlog.jobs.recv() => match job {
-                Some(job) => backlog.waiting.push_back(job),
+                Some(job) => backlog.waiting.push(job),
                 None => break End::Closed,
             },
             replies = process.replies.recv() => {
@@ -510,8 +302,19 @@ async fn serve(
     end
 }
 
+/// Shows the end of a worker. The latch comes first, so that a latched pool never looks as if it
+/// tried again.
+fn fall(context: &Context, index: usize, halt: &Halt) {
+    if halt.latched {
+        context.board.latch(halt.error.clone());
+    }
+    context
+        .board
+        .set(index, SlotState::Down(halt.error.clone()));
+}
+
 /// Keys that were bound or unbound while the worker started.
-fn catch_up(context: &Context, version: u64, waiting: &mut VecDeque<Job>) {
+fn catch_up(context: &Context, version: u64, waiting: &mut Waiting) {
     let keys = lock(&context.keys);
     if keys.0 != version {
         let (reply, _) = oneshot::channel();
@@ -521,7 +324,7 @@ fn catch_up(context: &Context, version: u64, waiting: &mut VecDeque<Job>) {
             slow: true,
             reply,
         };
-        waiting.push_front(Job {
+        waiting.push(Job {
             task,
             queued: Instant::now(),
             permits: Vec::new(),

@@ -129,13 +129,20 @@ impl Token {
     }
 }
 
-/// The example that `cargo test` builds beside the tests.
-pub(crate) fn worker_program() -> PathBuf {
+/// An example that `cargo test` builds beside the tests.
+pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let target = test.parent().and_then(Path::parent).unwrap();
-    let program = target.join("examples").join("hsm_worker");
-    assert!(program.exists(), "build it: cargo build -p countersign-hsm --example hsm_worker");
+    let program = target.join("examples").join(name);
+    assert!(
+        program.exists(),
+        "build it: cargo build -p countersign-hsm --examples"
+    );
     program
+}
+
+pub(crate) fn worker_program() -> PathBuf {
+    example("hsm_worker")
 }
 
 /// Waits for a state.

@@ -34,9 +34,14 @@ impl Revocations {
         self.0.store(Arc::new(revoked));
     }
 
-    /// Whether the certificate is revoked.
-    pub fn contains(&self, certificate: &CertificateId) -> bool {
-        self.0.load().contains(certificate)
+    /// How many certificates are revoked.
+    pub fn len(&self) -> usize {
+        self.0.load().len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

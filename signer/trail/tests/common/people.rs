@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use countersign_trail::id::MemberId;
 use countersign_trail::sshsig::{Act, SshPublicKey};
@@ -36,6 +36,35 @@ impl Person {
 }
 
 fn ssh_keygen(dir: &Path, args: &[&str], input: &[u8]) -> Vec<u8> {
+    let output = run(dir, args, input);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
+}
+
+/// Whether `ssh-keygen -Y verify` believes that `member` signed the genesis `document`; `dir` holds
+/// `allowed_signers` and the signature in `armor`.
+pub(crate) fn ssh_keygen_verify(dir: &Path, member: &str, document: &str) -> bool {
+    let namespace = Act::Genesis.namespace();
+    let args = [
+        "-Y",
+        "verify",
+        "-f",
+        "allowed_signers",
+        "-I",
+        member,
+        "-n",
+        namespace,
+        "-s",
+        "armor",
+    ];
+    run(dir, &args, document.as_bytes()).status.success()
+}
+
+fn run(dir: &Path, args: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new("ssh-keygen")
         .args(args)
         .current_dir(dir)
@@ -45,11 +74,5 @@ fn ssh_keygen(dir: &Path, args: &[&str], input: &[u8]) -> Vec<u8> {
         .spawn()
         .expect("these tests need ssh-keygen (package openssh-client)");
     child.stdin.take().unwrap().write_all(input).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output.stdout
+    child.wait_with_output().unwrap()
 }

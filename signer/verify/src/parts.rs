@@ -30,10 +30,7 @@ pub(crate) fn check(
     let lines = match tile.parts.map(parse_parts).transpose() {
         Ok(lines) => lines.unwrap_or_default(),
         Err(error) => {
-            tally.fail(
-                Outcome::Malformed,
-                Failure::new(tile.first, format!("its tile's parts: {error}")),
-            );
+            tally.fail_file(Outcome::Malformed, tile.first, error);
             return counts;
         }
     };

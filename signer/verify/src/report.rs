@@ -229,10 +229,16 @@ impl Checks {
     }
 
     /// Whether a check of the trail (of the whole bundle, for none) failed for more than being
-    /// incomplete.
+    /// incomplete. A forged head or receipt from elsewhere says nothing against the evidence.
     pub(crate) fn any_failed_beyond_incomplete(&self, trail: Option<&Origin>) -> bool {
-        let broken =
-            |check: &Check| check.verdict == Verdict::Failed && check.outcome > Outcome::Incomplete;
+        let forged_elsewhere = |check: &Check| {
+            matches!(check.name, "head" | "receipt") && check.outcome == Outcome::Tampered
+        };
+        let broken = |check: &Check| {
+            check.verdict == Verdict::Failed
+                && check.outcome > Outcome::Incomplete
+                && !forged_elsewhere(check)
+        };
         self.list
             .iter()
             .any(|check| check.trail.as_ref() == trail && broken(check))

@@ -14,17 +14,17 @@ use crate::tally::{Failure, Tally};
 /// Checks the signature of every record of a tile.
 pub(crate) fn check(rules: &Rules<'_>, key: &PublicKey, tile: &TileInput<'_>, tally: &mut Tally) {
     let Some(file) = tile.signatures else {
-        tally.fail(
+        tally.fail_file(
             Outcome::Incomplete,
-            Failure::new(tile.first, "the file of its tile's signatures is missing"),
+            tile.first,
+            "the file of signatures is missing",
         );
         return;
     };
     let lines = match parse_signatures(file, tile.records.len()) {
         Ok(lines) => lines,
         Err(error) => {
-            let reason = format!("its tile's signatures: {error}");
-            tally.fail(Outcome::Malformed, Failure::new(tile.first, reason));
+            tally.fail_file(Outcome::Malformed, tile.first, error);
             return;
         }
     };

@@ -42,6 +42,8 @@ pub(crate) struct Tally {
     failed: u64,
     outcome: Outcome,
     first: Option<Failure>,
+    /// The first problem with a file of a whole tile: first record of the tile, and what is wrong.
+    file: Option<(u64, String)>,
 }
 
 impl Default for Tally {
@@ -51,6 +53,7 @@ impl Default for Tally {
             failed: 0,
             outcome: Outcome::Valid,
             first: None,
+            file: None,
         }
     }
 }
@@ -72,10 +75,18 @@ impl Tally {
         }
     }
 
+    /// A file beside the tile that begins with record `first` is missing or cannot be read; no
+    /// record of it is to blame.
+    pub(crate) fn fail_file(&mut self, outcome: Outcome, first: u64, reason: impl ToString) {
+        self.outcome = self.outcome.max(outcome);
+        self.file.get_or_insert_with(|| (first, reason.to_string()));
+    }
+
     pub(crate) fn merge(&mut self, other: Tally) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.outcome = self.outcome.max(other.outcome);
+        self.file = self.file.take().or(other.file);
         let earlier = |other: &Failure| {
             self.first
                 .as_ref()
@@ -102,6 +113,11 @@ impl Tally {
         passed: impl ToString,
         checks: &mut Checks,
     ) {
+        if let Some((first, reason)) = &self.file {
+            let detail = format!("records from {first} on: {reason}");
+            checks.failed(name, Some(origin), self.outcome, detail);
+            return;
+        }
         match &self.first {
             None => checks.passed(name, Some(origin), passed),
             Some(first) => {

@@ -317,17 +317,32 @@ fn check_files(names: &Names, input: &TrailInput<'_>, checks: &mut Checks) {
     }
     let result = match (required.next(), present.next()) {
         (None, None) => input.check_bundles(size),
-        (Some(missing), None) => Err((Outcome::Incomplete, format!("{missing} is missing"))),
-        (Some(missing), Some(found)) if missing < *found => {
+        (Some(missing), found) if found.is_none_or(|found| lacks(&missing, found)) => {
             Err((Outcome::Incomplete, format!("{missing} is missing")))
         }
-        (_, Some(found)) => Err((
-            Outcome::Tampered,
-            format!("{found} does not belong to a trail of {size} records"),
-        )),
+        (_, found) => {
+            let found = found.map(ToString::to_string).unwrap_or_default();
+            let problem = format!("{found} does not belong to a trail of {size} records");
+            Err((Outcome::Tampered, problem))
+        }
     };
     let detail = || format!("{} files, those of {size} records", input.files.len());
     checks.result(names.files, origin, result.map(|()| detail()));
+}
+
+/// Whether a trail that has `found` where `missing` should be lacks something: the tile is shorter,
+/// or a later file comes next. A longer tile holds more than it should.
+fn lacks(missing: &TrailFile, found: &TrailFile) -> bool {
+    match (missing, found) {
+        (TrailFile::Entries(missing), TrailFile::Entries(found))
+        | (TrailFile::Hashes(missing), TrailFile::Hashes(found))
+        | (TrailFile::Signatures(missing), TrailFile::Signatures(found))
+            if (missing.kind(), missing.index()) == (found.kind(), found.index()) =>
+        {
+            found.width() < missing.width()
+        }
+        _ => missing < found,
+    }
 }
 
 impl TrailInput<'_> {

@@ -161,6 +161,11 @@ impl Access {
         self.entries.get(spiffe_id).map(|entry| &entry.caller.id)
     }
 
+    /// Whether a member's grants hold `trail`: which records its events may link to.
+    pub fn is_granted(&self, client: &MemberId, trail: &Origin) -> bool {
+        self.entries.values().any(|entry| entry.caller.id == *client && entry.grants.contains(trail))
+    }
+
     fn entry(&self, peer: Option<&Peer>, now: Timestamp) -> Result<&Entry, Denied> {
         let peer = peer.ok_or(Denied::Unauthenticated)?;
         peer.check(now)?;

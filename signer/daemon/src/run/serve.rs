@@ -1,0 +1,163 @@
+//! Listeners, signals, drain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_proto::FILE_DESCRIPTOR_SET;
+use countersign_proto::v1::audit_service_server::AuditServiceServer;
+use countersign_proto::v1::signing_service_server::SigningServiceServer;
+use countersign_trail::document::TokenRole;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tonic::transport::Server;
+
+use super::RunError;
+use super::start::Started;
+use crate::appliance::Appliance;
+use crate::config::Config;
+use crate::http;
+use crate::service::audit::Audit;
+use crate::service::public::{Health, Public};
+use crate::service::signing::Signing;
+use crate::tls::{AcceptSettings, Tls, accept_loop, client_roots};
+
+/// HTTP/2 windows: a stream's covers two of the largest answers in flight, a connection's several
+/// streams.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// How often gRPC health and metrics look at the tokens.
+const HEALTH_EVERY: Duration = Duration::from_millis(250);
+
+fn io(what: &str) -> impl FnOnce(std::io::Error) -> RunError {
+    let what = what.to_owned();
+    move |error| RunError::Io { what, error }
+}
+
+/// Serves until SIGTERM, SIGINT or a fatal condition, then drains.
+pub(super) async fn serve(config: &Config, mut started: Started) -> Result<(), RunError> {
+    let appliance = started.appliance.clone();
+    let tls = Arc::new(Tls::new(&config.tls, &client_roots(&appliance.admin.plan)?, appliance.metrics.clone())?);
+    let listener = TcpListener::bind(config.listen.grpc).await.map_err(io("listen.grpc"))?;
+    let operations = TcpListener::bind(config.listen.operations).await.map_err(io("listen.operations"))?;
+    let address = listener.local_addr().map_err(io("listen.grpc"))?;
+    let (stop, stopping) = watch::channel(false);
+    let mut sides = tokio::task::JoinSet::new();
+    let health = Arc::new(Health::new(appliance.clone()));
+    sides.spawn(http::serve_operations(operations, appliance.metrics.clone(), health.clone(), stopped(stopping.clone())));
+    if let Some(public) = config.listen.public {
+        let listener = TcpListener::bind(public).await.map_err(io("listen.public"))?;
+        let published = Arc::new(Public::new(appliance.clone()));
+        sides.spawn(http::serve_public(listener, tls.clone(), published, stopped(stopping.clone())));
+    }
+    for (role, token) in [(TokenRole::Record, &appliance.record_token), (TokenRole::Admin, &appliance.admin_token)] {
+        sides.spawn(started.log.clone().watch(role, token.pool().state()));
+    }
+    let fresh = tls.clone();
+    sides.spawn(async move {
+        if let Err(error) = fresh.keep_fresh().await {
+            tracing::error!(%error, "TLS files are not read again");
+        }
+    });
+    let settings = AcceptSettings {
+        tls,
+        access: Arc::new(crate::access::Access::new(&appliance.admin)),
+        limits: config.limits.clone(),
+        metrics: appliance.metrics.clone(),
+    };
+    let server = tokio::spawn(grpc(config.clone(), appliance.clone(), health, listener, settings, stopped(stopping)));
+    tracing::info!(%address, genesis = %appliance.genesis, "serving");
+    crate::notify::ready();
+    let ended = until_stopped(&mut started).await;
+    crate::notify::stopping();
+    let _ = stop.send(true);
+    if ended.is_ok() {
+        let limit = Duration::from_secs(config.limits.drain_seconds);
+        if tokio::time::timeout(limit, drain(&appliance, server)).await.is_err() {
+            tracing::warn!(?limit, "not everything was drained in time; the next start recovers the rest");
+        }
+    }
+    sides.abort_all();
+    appliance.record_token.pool().shutdown().await;
+    appliance.admin_token.pool().shutdown().await;
+    ended
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the sender is gone: stop as well.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+async fn grpc(
+    config: Config,
+    appliance: Arc<Appliance>,
+    health: Arc<Health>,
+    listener: TcpListener,
+    settings: AcceptSettings,
+    stopped: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let limits = &config.limits;
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    tokio::spawn(health.report(reporter, HEALTH_EVERY));
+    let signing = SigningServiceServer::new(Signing::new(appliance.clone()))
+        .max_decoding_message_size(limits.message_bytes)
+        .max_encoding_message_size(2 * limits.message_bytes);
+    let audit = AuditServiceServer::new(Audit::new(appliance))
+        .max_decoding_message_size(limits.message_bytes)
+        .max_encoding_message_size(2 * limits.message_bytes);
+    let reflection = config.listen.reflection.then(|| {
+        let builder = tonic_reflection::server::Builder::configure();
+        builder.register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET).build_v1()
+    });
+    let reflection = match reflection {
+        Some(Ok(service)) => Some(service),
+        Some(Err(error)) => {
+            tracing::error!(%error, "reflection is off");
+            None
+        }
+        None => None,
+    };
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(limits.streams_per_connection)
+        .concurrency_limit_per_connection(limits.streams_per_connection as usize)
+        .http2_keepalive_interval(Some(Duration::from_secs(limits.keepalive_seconds)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(limits.keepalive_timeout_seconds)))
+        .max_connection_age(Duration::from_secs(limits.max_connection_age_seconds))
+        .add_service(health_service)
+        .add_service(signing)
+        .add_service(audit)
+        .add_optional_service(reflection)
+        .serve_with_incoming_shutdown(accept_loop(listener, settings), stopped)
+        .await
+}
+
+/// Waits for a signal, or for a sequencer that must not go on.
+async fn until_stopped(started: &mut Started) -> Result<(), RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(io("SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io("SIGINT"))?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("told to stop"),
+        _ = interrupt.recv() => tracing::info!("interrupted"),
+        Some(ended) = started.tasks.join_next() => match ended {
+            Ok(result) => result?,
+            Err(error) => return Err(io("a sequencer")(std::io::Error::other(error))),
+        },
+    }
+    Ok(())
+}
+
+/// Calls first, then the trails' last batches and checkpoints.
+async fn drain(appliance: &Appliance, server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>) {
+    for trail in appliance.trails.values() {
+        if let Err(error) = trail.drain().await {
+            tracing::warn!(trail = %trail.facts().origin, %error, "not drained");
+        }
+    }
+    match server.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the server ended"),
+        Err(error) => tracing::warn!(%error, "the server ended"),
+    }
+}

@@ -1,0 +1,294 @@
+//! Why a call failed, and what raises the alarm.
+
+use std::fmt;
+use std::time::Duration;
+
+use countersign_proto::event::EventError;
+use countersign_proto::v1;
+use countersign_trail::admin::AdminError;
+use countersign_trail::document::DocumentError;
+use countersign_trail::hash::Hash;
+use countersign_trail::id::NameError;
+use countersign_trail::keys::{KeyError, Kid};
+use countersign_trail::origin::{Origin, OriginError};
+
+/// Why the client or a call could not do its work. None of them says that an event was not
+/// recorded, except [`ClientError::Event`] and [`ClientError::Rejected`]: to find out, call again
+/// with the same event_id.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The configuration is wrong.
+    #[error("client configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// What the daemon gave as keys is not what was pinned.
+    #[error("trust: {0}")]
+    Trust(#[from] TrustError),
+    /// No connection: host, port, certificates or name.
+    #[error("cannot connect to {endpoint}: {problem}")]
+    Connect {
+        /// As configured.
+        endpoint: String,
+        /// The chain of causes.
+        problem: String,
+    },
+    /// The event breaks a bound; it was not sent.
+    #[error("event {index}: {source}")]
+    Event {
+        /// Its place in the call, from 0.
+        index: usize,
+        /// What is wrong.
+        source: EventError,
+    },
+    /// More or fewer events than a message may carry.
+    #[error("a batch of {0} events, 1 to 4,096 are allowed")]
+    BatchSize(usize),
+    /// No key of this trail is trusted.
+    #[error("the trail {0:?} is not among those whose keys are trusted")]
+    UnknownTrail(String),
+    /// The daemon refused, and will again until something is changed.
+    #[error("refused: {0}")]
+    Rejected(Refusal),
+    /// Every attempt failed in a way that may pass.
+    #[error("gave up after {attempts} attempts in {elapsed:?}: {last}")]
+    Exhausted {
+        /// Attempts made.
+        attempts: u32,
+        /// Time since the call began.
+        elapsed: Duration,
+        /// How the last attempt failed.
+        last: Refusal,
+    },
+    /// The other half of a stream is gone.
+    #[error("the stream has ended")]
+    StreamEnded,
+    /// An answer does not go with what was sent. Keep it: it is evidence against the daemon, or of
+    /// somebody between.
+    #[error("ALARM {0}")]
+    Alarm(Box<Alarm>),
+}
+
+impl ClientError {
+    /// A stable reason code: the daemon's own for refusals, the alarm's for alarms.
+    pub fn reason(&self) -> &str {
+        match self {
+            ClientError::Config(_) => "CONFIG",
+            ClientError::Trust(_) => "TRUST",
+            ClientError::Connect { .. } => "CONNECT",
+            ClientError::Event { source, .. } => source.reason(),
+            ClientError::BatchSize(_) => "BATCH_TOO_LARGE",
+            ClientError::UnknownTrail(_) => "UNKNOWN_TRAIL",
+            ClientError::Rejected(refusal) => &refusal.reason,
+            ClientError::Exhausted { last, .. } => &last.reason,
+            ClientError::StreamEnded => "STREAM_ENDED",
+            ClientError::Alarm(alarm) => alarm.reason.code(),
+        }
+    }
+}
+
+/// A refusal in the daemon's words, or a fault of the transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The gRPC code.
+    pub code: tonic::Code,
+    /// `google.rpc.ErrorInfo.reason`; `TRANSPORT` where the daemon gave none.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// Not before this time, for refusals that may pass; none: not without a change.
+    pub retry_after: Option<Duration>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.message)
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not `https://host:port`.
+    #[error("endpoint {0:?} is not https://HOST:PORT")]
+    Endpoint(String),
+    /// Not a DNS name or an address.
+    #[error("server_name {0:?} is neither a DNS name nor an IP address")]
+    ServerName(String),
+    /// A PEM file without the wanted section.
+    #[error("{file}: {problem}")]
+    Pem {
+        /// Which setting.
+        file: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Certificate and key do not make a TLS client.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The certificate's identity.
+    #[error("the client certificate has {0} URI names; exactly one (a SPIFFE ID) is wanted")]
+    SpiffeIds(usize),
+}
+
+/// Why the keys are not trusted.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The daemon did not give a document or its keys.
+    #[error("{what}: {refusal}")]
+    Fetch {
+        /// What was asked for.
+        what: &'static str,
+        /// Why it was not given.
+        refusal: Refusal,
+    },
+    /// A document with another hash than its name.
+    #[error("{what} has SHA-256 {found}, wanted {wanted}")]
+    Hash {
+        /// Which document.
+        what: &'static str,
+        /// The hash that names it.
+        wanted: Hash,
+        /// The hash of its bytes.
+        found: Hash,
+    },
+    /// A document breaks its rules.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// Genesis and plan do not go together.
+    #[error(transparent)]
+    Genesis(#[from] AdminError),
+    /// Our certificate's SPIFFE ID stands in no roster entry.
+    #[error("the roster of the genesis has no member with {0}")]
+    NotEnrolled(String),
+    /// The roster's id for our certificate is not the configured one.
+    #[error("the roster knows our certificate as {roster}, the configuration says {configured}")]
+    OtherMember {
+        /// From the genesis.
+        roster: String,
+        /// From the configuration.
+        configured: String,
+    },
+    /// Pinned keys do not say who we are.
+    #[error("with pinned keys the configuration wants `member`, our id in the roster")]
+    MemberMissing,
+    /// A pinned key that the daemon does not list.
+    #[error("the daemon lists no key {0}, which is pinned")]
+    PinMissing(Kid),
+    /// A listed key that is none.
+    #[error("key {kid} as the daemon lists it: {problem}")]
+    Key {
+        /// As listed.
+        kid: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl From<OriginError> for TrustError {
+    fn from(error: OriginError) -> TrustError {
+        TrustError::Key { kid: String::new(), problem: error.to_string() }
+    }
+}
+
+impl From<KeyError> for TrustError {
+    fn from(error: KeyError) -> TrustError {
+        TrustError::Key { kid: String::new(), problem: error.to_string() }
+    }
+}
+
+impl From<NameError> for TrustError {
+    fn from(error: NameError) -> TrustError {
+        TrustError::Key { kid: String::new(), problem: error.to_string() }
+    }
+}
+
+macro_rules! alarms {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal),+ $(,)?) => {
+        /// What about an answer does not go with what was sent or is held.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum AlarmReason { $($(#[$doc])* $variant),+ }
+
+        impl AlarmReason {
+            /// Every reason.
+            pub const ALL: &'static [AlarmReason] = &[$(AlarmReason::$variant),+];
+
+            /// The stable code.
+            pub fn code(self) -> &'static str {
+                match self { $(AlarmReason::$variant => $code),+ }
+            }
+        }
+    };
+}
+
+alarms!(
+    /// Another number of answers than of events, or an answer that is neither.
+    Answers = "ANSWERS",
+    /// The record's bytes are no record.
+    Record = "RECORD",
+    /// A record of another trail.
+    Trail = "TRAIL",
+    /// The record's seq is not the answer's.
+    Seq = "SEQ",
+    /// The leaf hash is not that of the record's bytes.
+    Leaf = "LEAF",
+    /// Another type, category, decision, result, event_id or links than sent, or a control record.
+    Content = "CONTENT",
+    /// The record names another client.
+    Client = "CLIENT",
+    /// The record's time is too far from our clock.
+    Time = "TIME",
+    /// A salt is missing, of a wrong length, unasked for, or not the one that was sent.
+    Salt = "SALT",
+    /// A part is missing, unknown, or its commitment is not to what was sent.
+    Part = "PART",
+    /// The record names a key that is not trusted to vouch for records of the trail.
+    Key = "KEY",
+    /// The record's signature is missing, unasked for, or does not verify.
+    Signature = "SIGNATURE",
+    /// The checkpoint is malformed, of another trail, or its signature does not verify.
+    Checkpoint = "CHECKPOINT",
+    /// No proof for a record, or one that does not lead to the checkpoint's root.
+    Proof = "PROOF",
+    /// A new record at or below a head that is held.
+    Order = "ORDER",
+    /// Two different records at one place, or two different roots at one size.
+    Fork = "FORK",
+    /// A record that does not name its neighbour, which is held, in `prev`.
+    Chain = "CHAIN",
+);
+
+/// An answer that does not go with what was sent, with both sides.
+#[derive(Clone, Debug)]
+pub struct Alarm {
+    /// What is wrong.
+    pub reason: AlarmReason,
+    /// The trail that was asked for.
+    pub trail: Origin,
+    /// What was sent or is held, as text.
+    pub expected: String,
+    /// What came, as text.
+    pub found: String,
+    /// The event as it was sent; none where the answer belongs to no single one.
+    pub sent: Option<v1::Event>,
+    /// The answer as it came.
+    pub answer: RawAnswer,
+}
+
+/// An answer as it came.
+#[derive(Clone, Debug, Default)]
+pub struct RawAnswer {
+    /// The record and what came with it.
+    pub signed: Option<v1::Signed>,
+    /// The proofs of the message.
+    pub proofs: Vec<v1::Proof>,
+}
+
+impl fmt::Display for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Alarm { reason, trail, expected, found, sent, .. } = self;
+        write!(f, "{} in {trail}", reason.code())?;
+        if let Some(event) = sent {
+            write!(f, ", event_id {}", event.event_id)?;
+        }
+        write!(f, ": expected {expected}, found {found}")
+    }
+}

@@ -1,0 +1,258 @@
+//! The client: one event, or a batch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use countersign_proto::v1;
+use countersign_trail::id::MemberId;
+use http::uri::PathAndQuery;
+use prost::Message;
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
+
+use crate::check::{Checker, Outcome, Sent};
+use crate::codec::EncodedCodec;
+use crate::config::ClientConfig;
+use crate::connect;
+use crate::error::{ClientError, Refusal};
+use crate::held::{Held, held_head};
+use crate::receipt::Receipt;
+use crate::retry::Retry;
+use crate::trust::{self, TrailTrust, Trusted};
+
+/// The most events of one message.
+pub const MAX_BATCH: usize = 4_096;
+/// The largest answer that is taken, in bytes: 4,096 records of 16 KiB.
+const MAX_ANSWER_LEN: usize = 64 << 20;
+
+/// A connection to the daemon, and what is held of its trails. Cheap to clone; clones share both.
+#[derive(Clone)]
+pub struct Client(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) config: ClientConfig,
+    channel: Channel,
+    trusted: Trusted,
+    pub(crate) held: Held,
+}
+
+impl Client {
+    /// Connects, fetches the keys and checks them down from the configured trust.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`], [`ClientError::Connect`], [`ClientError::Trust`].
+    pub async fn connect(config: ClientConfig) -> Result<Client, ClientError> {
+        let channel = connect::channel(&config.connection).await?;
+        let trusted = trust::establish(&channel, &config).await?;
+        Ok(Client(Arc::new(Inner { config, channel, trusted, held: Held::default() })))
+    }
+
+    /// Our id in the roster, which every record of ours names.
+    pub fn member(&self) -> &MemberId {
+        &self.0.trusted.member
+    }
+
+    /// The trails whose keys are trusted, sorted. Not all of them need be ours to write.
+    pub fn trails(&self) -> Vec<&str> {
+        let mut trails: Vec<&str> = self.0.trusted.trails.keys().map(String::as_str).collect();
+        trails.sort_unstable();
+        trails
+    }
+
+    /// The connection, for the daemon's other services.
+    pub fn channel(&self) -> Channel {
+        self.0.channel.clone()
+    }
+
+    /// The newest record of a trail that this client holds.
+    pub fn newest(&self, trail: &str) -> Option<Receipt> {
+        self.0.held.newest(trail)
+    }
+
+    /// Signs one event. Without an event_id it is given one (UUIDv7).
+    ///
+    /// # Errors
+    /// [`ClientError::Event`] and [`ClientError::UnknownTrail`] before anything is sent;
+    /// [`ClientError::Rejected`] for a refusal that stays; [`ClientError::Exhausted`] when attempts
+    /// or time are used up: the event may have been recorded, and the same event_id finds out;
+    /// [`ClientError::Alarm`] for a false answer.
+    pub async fn sign(&self, trail: &str, event: v1::Event) -> Result<Receipt, ClientError> {
+        let trust = self.0.trail(trail)?;
+        let mut sent = [self.0.prepare(trail, 0, event)?];
+        let [prepared] = &mut sent;
+        let mut request = v1::SignRequest {
+            trail: trail.to_owned(),
+            event: Some(std::mem::take(&mut prepared.event)),
+            held: self.0.held.newest(trail).as_ref().map(held_head),
+        };
+        let encoded = Bytes::from(request.encode_to_vec());
+        prepared.event = request.event.take().unwrap_or_default();
+        let path = PathAndQuery::from_static("/countersign.v1.SigningService/Sign");
+        let mut retry = Retry::new(&self.0.config);
+        let call = |left| self.0.unary::<v1::SignResponse>(path.clone(), encoded.clone(), left);
+        let v1::SignResponse { signed, proof } = retry.run(call).await?;
+        let answer = v1::Answer { outcome: signed.map(v1::answer::Outcome::Signed) };
+        let proofs: Vec<v1::Proof> = proof.into_iter().collect();
+        let outcomes = self.0.checker(trust).message(&mut sent, vec![answer], &proofs);
+        match outcomes.map_err(ClientError::Alarm)?.pop() {
+            Some(Outcome::Signed(receipt)) => Ok(receipt),
+            Some(Outcome::Refused(refusal)) => Err(ClientError::Rejected(refusal)),
+            Some(Outcome::Alarm(alarm)) => Err(ClientError::Alarm(alarm)),
+            // As many outcomes as events: one.
+            None => Err(ClientError::StreamEnded),
+        }
+    }
+
+    /// Signs 1 to 4,096 events of one trail; one result for each, in their order. Events that are
+    /// refused and may be repeated are, by themselves.
+    ///
+    /// # Errors
+    /// As [`Client::sign`], for the whole call; the results' own errors are
+    /// [`ClientError::Rejected`], [`ClientError::Exhausted`] and [`ClientError::Alarm`].
+    pub async fn sign_batch(
+        &self,
+        trail: &str,
+        events: Vec<v1::Event>,
+    ) -> Result<Vec<Result<Receipt, ClientError>>, ClientError> {
+        let trust = self.0.trail(trail)?;
+        let sent = self.0.prepare_all(trail, events)?;
+        let mut retry = Retry::new(&self.0.config);
+        self.0.sign_all(trust, sent, &mut retry).await
+    }
+}
+
+/// One result for each event of a call.
+pub(crate) type Results = Vec<Result<Receipt, ClientError>>;
+
+impl Inner {
+    /// The keys of a trail.
+    pub(crate) fn trail(&self, trail: &str) -> Result<&Arc<TrailTrust>, ClientError> {
+        self.trusted.trails.get(trail).ok_or_else(|| ClientError::UnknownTrail(trail.chars().take(64).collect()))
+    }
+
+    fn prepare(&self, trail: &str, index: usize, event: v1::Event) -> Result<Sent, ClientError> {
+        let floor = self.held.floor(trail);
+        Sent::prepare(event, &self.trusted.member, floor).map_err(|source| ClientError::Event { index, source })
+    }
+
+    /// Decodes the events of one message.
+    pub(crate) fn prepare_all(&self, trail: &str, events: Vec<v1::Event>) -> Result<Vec<Sent>, ClientError> {
+        if !(1..=MAX_BATCH).contains(&events.len()) {
+            return Err(ClientError::BatchSize(events.len()));
+        }
+        let floor = self.held.floor(trail);
+        let prepare = |(index, event)| {
+            let sent = Sent::prepare(event, &self.trusted.member, floor);
+            sent.map_err(|source| ClientError::Event { index, source })
+        };
+        events.into_iter().enumerate().map(prepare).collect()
+    }
+
+    pub(crate) fn checker<'a>(&'a self, trust: &'a TrailTrust) -> Checker<'a> {
+        Checker { trust, held: &self.held, skew: self.config.clock_skew }
+    }
+
+    /// Encodes a message without copying its events.
+    pub(crate) fn encode(&self, trail: &str, sent: &mut [Sent], held: bool) -> Bytes {
+        let head = if held { self.held.newest(trail) } else { None };
+        let mut request = v1::SignBatchRequest {
+            trail: trail.to_owned(),
+            events: sent.iter_mut().map(|sent| std::mem::take(&mut sent.event)).collect(),
+            held: head.as_ref().map(held_head),
+        };
+        let encoded = request.encode_to_vec();
+        for (sent, event) in sent.iter_mut().zip(request.events.drain(..)) {
+            sent.event = event;
+        }
+        encoded.into()
+    }
+
+    /// Sends events until each is signed, refused for good, or false, or `retry` has no more left.
+    pub(crate) async fn sign_all(
+        &self,
+        trust: &TrailTrust,
+        mut sent: Vec<Sent>,
+        retry: &mut Retry,
+    ) -> Result<Results, ClientError> {
+        let trail = trust.origin.as_str();
+        let path = PathAndQuery::from_static("/countersign.v1.SigningService/SignBatch");
+        let mut results: Vec<Option<Result<Receipt, ClientError>>> = Vec::new();
+        results.resize_with(sent.len(), || None);
+        let mut places: Vec<usize> = (0..sent.len()).collect();
+        loop {
+            let encoded = self.encode(trail, &mut sent, true);
+            let call = |left| self.unary::<v1::SignBatchResponse>(path.clone(), encoded.clone(), left);
+            let answer = match retry.run(call).await {
+                Ok(answer) => answer,
+                Err(error) if places.len() == results.len() => return Err(error),
+                // What was answered before is not lost.
+                Err(error) => return Ok(filled(results, &error)),
+            };
+            let outcomes = self.checker(trust).message(&mut sent, answer.answers, &answer.proofs);
+            let mut again: Vec<(usize, Sent)> = Vec::new();
+            let mut refusal: Option<Refusal> = None;
+            for ((outcome, sent), place) in outcomes.map_err(ClientError::Alarm)?.into_iter().zip(sent).zip(places) {
+                match outcome {
+                    Outcome::Refused(refused) if refused.retry_after.is_some() => {
+                        again.push((place, sent));
+                        let longest = refusal.as_ref().and_then(|refusal| refusal.retry_after);
+                        if refused.retry_after > longest {
+                            refusal = Some(refused);
+                        }
+                    }
+                    other => results[place] = Some(result_of(other)),
+                }
+            }
+            (places, sent) = again.into_iter().unzip();
+            let Some(refusal) = refusal else {
+                return Ok(results.into_iter().flatten().collect());
+            };
+            if let Err(error) = retry.wait(refusal).await {
+                return Ok(filled(results, &error));
+            }
+        }
+    }
+
+    async fn unary<R: Message + Default + Send + 'static>(
+        &self,
+        path: PathAndQuery,
+        encoded: Bytes,
+        left: Duration,
+    ) -> Result<R, Status> {
+        let mut request = Request::new(encoded);
+        request.set_timeout(left);
+        let mut grpc = self.grpc().await?;
+        Ok(grpc.unary(request, path, EncodedCodec::<R>::default()).await?.into_inner())
+    }
+
+    /// Opens a SignStream.
+    pub(crate) async fn open<S>(&self, requests: S) -> Result<Streaming<v1::SignBatchResponse>, Status>
+    where
+        S: tokio_stream::Stream<Item = Bytes> + Send + 'static,
+    {
+        let path = PathAndQuery::from_static("/countersign.v1.SigningService/SignStream");
+        let mut grpc = self.grpc().await?;
+        Ok(grpc.streaming(Request::new(requests), path, EncodedCodec::default()).await?.into_inner())
+    }
+
+    async fn grpc(&self) -> Result<tonic::client::Grpc<Channel>, Status> {
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_LEN);
+        grpc.ready().await.map_err(|error| Status::unavailable(connect::causes(&error)))?;
+        Ok(grpc)
+    }
+}
+
+/// Results, with `error` for every event that has none.
+fn filled(results: Vec<Option<Result<Receipt, ClientError>>>, error: &ClientError) -> Results {
+    results.into_iter().map(|result| result.unwrap_or_else(|| Err(error.clone()))).collect()
+}
+
+/// The caller's view of what came of an event.
+pub(crate) fn result_of(outcome: Outcome) -> Result<Receipt, ClientError> {
+    match outcome {
+        Outcome::Signed(receipt) => Ok(receipt),
+        Outcome::Refused(refusal) => Err(ClientError::Rejected(refusal)),
+        Outcome::Alarm(alarm) => Err(ClientError::Alarm(alarm)),
+    }
+}

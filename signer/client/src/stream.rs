@@ -1,0 +1,313 @@
+//! A stream of messages and their answers, in order, over broken connections.
+//!
+//! Two halves, so that one task may send while another receives. The sender waits when
+//! `stream_window` messages are unanswered. The receiver owns the gRPC stream: it opens it, checks
+//! answers, and after a break opens another one and sends again what is unanswered, with the same
+//! event_ids. Nothing leaves while nobody waits in [`SignReceiver::recv`] for the first answer of a
+//! stream.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use countersign_proto::v1;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::check::{Outcome, Sent};
+use crate::error::{Alarm, AlarmReason, ClientError, RawAnswer, Refusal};
+use crate::retry::{Retry, refusal_of};
+use crate::sign::{Client, Inner, Results, result_of};
+use crate::trust::TrailTrust;
+
+/// The most messages of a stream that the daemon reads ahead of its answers.
+const MAX_WINDOW: usize = 64;
+/// How often a message carries the held head.
+const HELD_EVERY: Duration = Duration::from_secs(1);
+
+impl Client {
+    /// Begins a stream into one trail. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownTrail`].
+    pub fn sign_stream(&self, trail: &str) -> Result<(SignSender, SignReceiver), ClientError> {
+        let window = self.0.config.stream_window.clamp(1, MAX_WINDOW);
+        let shared = Arc::new(Shared {
+            client: Arc::clone(&self.0),
+            trust: Arc::clone(self.0.trail(trail)?),
+            window: Arc::new(Semaphore::new(window)),
+            changed: Notify::new(),
+            state: Mutex::default(),
+        });
+        let receiver = SignReceiver { shared: Arc::clone(&shared), answers: None, retry: None, progress: Instant::now() };
+        Ok((SignSender(shared), receiver))
+    }
+}
+
+struct Shared {
+    client: Arc<Inner>,
+    trust: Arc<TrailTrust>,
+    /// A permit for each message that may be unanswered; closed when the receiver is done.
+    window: Arc<Semaphore>,
+    /// Rung when a message was sent or the sender is gone.
+    changed: Notify,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    unanswered: VecDeque<Message>,
+    /// Into the open gRPC stream; its room is that of the window, so that it is never full.
+    requests: Option<mpsc::Sender<Bytes>>,
+    /// The sender is gone.
+    finished: bool,
+    /// When a message last carried the held head.
+    held_sent: Option<Instant>,
+}
+
+struct Message {
+    sent: Vec<Sent>,
+    encoded: Bytes,
+    since: Instant,
+    /// Given back when the message is answered.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code that may panic runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sending half. Dropping it ends the stream after the last answer.
+pub struct SignSender(Arc<Shared>);
+
+impl SignSender {
+    /// Sends 1 to 4,096 events as one message; waits while the window is full.
+    ///
+    /// # Errors
+    /// [`ClientError::Event`] and [`ClientError::BatchSize`]: nothing of the message was sent.
+    /// [`ClientError::StreamEnded`]: the receiver is gone or has failed.
+    pub async fn send(&mut self, events: Vec<v1::Event>) -> Result<(), ClientError> {
+        let Shared { client, trust, window, changed, .. } = &*self.0;
+        let trail = trust.origin.as_str();
+        let permit = Arc::clone(window).acquire_owned().await.map_err(|_| ClientError::StreamEnded)?;
+        let mut sent = client.prepare_all(trail, events)?;
+        let due = self.0.state().held_sent.is_none_or(|last| last.elapsed() >= HELD_EVERY);
+        let encoded = client.encode(trail, &mut sent, due);
+        {
+            let mut state = self.0.state();
+            if due {
+                state.held_sent = Some(Instant::now());
+            }
+            if let Some(requests) = &state.requests {
+                // Closed: the stream is broken, and the receiver sends the message again.
+                let _ = requests.try_send(encoded.clone());
+            }
+            state.unanswered.push_back(Message { sent, encoded, since: Instant::now(), _permit: permit });
+        }
+        changed.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for SignSender {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.finished = true;
+        state.requests = None;
+        drop(state);
+        self.0.changed.notify_one();
+    }
+}
+
+/// The receiving half.
+pub struct SignReceiver {
+    shared: Arc<Shared>,
+    answers: Option<Streaming<v1::SignBatchResponse>>,
+    /// The attempts since the last answer; none while nothing has failed.
+    retry: Option<Retry>,
+    /// When the last answer came.
+    progress: Instant,
+}
+
+impl Drop for SignReceiver {
+    fn drop(&mut self) {
+        self.shared.window.close();
+    }
+}
+
+impl SignReceiver {
+    /// The results of the next message, one for each of its events, as [`Client::sign_batch`] gives
+    /// them; none when the sender is gone and everything is answered. Events that are refused and
+    /// may be repeated are repeated first.
+    ///
+    /// Not to be cancelled in between, or the results of a message are lost.
+    ///
+    /// # Errors
+    /// The stream is over, and [`SignReceiver::unanswered`] says for which events:
+    /// [`ClientError::Rejected`], [`ClientError::Exhausted`] after attempts without progress or a
+    /// message without answer for `deadline`, [`ClientError::Alarm`].
+    pub async fn recv(&mut self) -> Result<Option<Results>, ClientError> {
+        let result = self.next().await;
+        if result.is_err() {
+            self.shared.window.close();
+            self.shared.state().requests = None;
+            self.answers = None;
+        }
+        result
+    }
+
+    /// The events that were sent and not answered, message by message, with the event_ids that
+    /// they went out with.
+    pub fn unanswered(&mut self) -> Vec<Vec<v1::Event>> {
+        let messages = std::mem::take(&mut self.shared.state().unanswered);
+        messages.into_iter().map(|message| message.sent.into_iter().map(|sent| sent.event).collect()).collect()
+    }
+
+    async fn next(&mut self) -> Result<Option<Results>, ClientError> {
+        loop {
+            if self.answers.is_none() {
+                if !self.wait_for_message().await {
+                    return Ok(None);
+                }
+                match self.open().await {
+                    Ok(answers) => self.answers = Some(answers),
+                    Err(status) => {
+                        self.failed(&status).await?;
+                        continue;
+                    }
+                }
+            }
+            match self.answer().await {
+                Ok(Some(answer)) => return self.check(answer).await.map(Some),
+                Ok(None) if self.is_idle() => self.answers = None,
+                Ok(None) => self.failed(&Status::unavailable("the daemon ended the stream")).await?,
+                // Nothing was lost: the next message opens another stream.
+                Err(_) if self.is_idle() => self.answers = None,
+                Err(status) => self.failed(&status).await?,
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.shared.state().unanswered.is_empty()
+    }
+
+    /// Waits for something to send; false when nothing will come.
+    async fn wait_for_message(&mut self) -> bool {
+        loop {
+            let changed = self.shared.changed.notified();
+            {
+                let mut state = self.shared.state();
+                state.requests = None;
+                if !state.unanswered.is_empty() {
+                    return true;
+                }
+                if state.finished {
+                    return false;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Opens a gRPC stream with everything unanswered in it already.
+    async fn open(&mut self) -> Result<Streaming<v1::SignBatchResponse>, Status> {
+        let (requests, receiver) = mpsc::channel(MAX_WINDOW);
+        {
+            let mut state = self.shared.state();
+            for message in &state.unanswered {
+                // As much room as the window has permits.
+                let _ = requests.try_send(message.encoded.clone());
+            }
+            state.requests = (!state.finished).then_some(requests);
+        }
+        let left = self.answer_by().saturating_duration_since(Instant::now());
+        let open = tokio::time::timeout(left, self.shared.client.open(ReceiverStream::new(receiver)));
+        open.await.unwrap_or_else(|_| Err(Status::deadline_exceeded("no stream within the deadline")))
+    }
+
+    /// When the oldest unanswered message must have its answer; from now while there is none.
+    fn answer_by(&self) -> Instant {
+        let since = self.shared.state().unanswered.front().map_or_else(Instant::now, |message| message.since);
+        since.max(self.progress) + self.shared.client.config.deadline
+    }
+
+    async fn answer(&mut self) -> Result<Option<v1::SignBatchResponse>, Status> {
+        loop {
+            let by = self.answer_by();
+            let Some(answers) = &mut self.answers else { return Ok(None) };
+            match tokio::time::timeout_at(by.into(), answers.message()).await {
+                Ok(answer) => return answer,
+                Err(_) if !self.is_idle() && self.answer_by() <= Instant::now() => {
+                    return Err(Status::deadline_exceeded("no answer within the deadline"));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Counts a failure and waits before the next attempt.
+    async fn failed(&mut self, status: &Status) -> Result<(), ClientError> {
+        self.answers = None;
+        self.shared.state().requests = None;
+        let config = &self.shared.client.config;
+        self.retry.get_or_insert_with(|| Retry::new(config)).wait(refusal_of(status)).await
+    }
+
+    /// Checks the answer to the oldest message.
+    async fn check(&mut self, answer: v1::SignBatchResponse) -> Result<Results, ClientError> {
+        self.retry = None;
+        self.progress = Instant::now();
+        let Shared { client, trust, .. } = &*self.shared;
+        let Some(mut message) = self.shared.state().unanswered.pop_front() else {
+            return Err(ClientError::Alarm(Box::new(Alarm {
+                reason: AlarmReason::Answers,
+                trail: trust.origin.as_ref().clone(),
+                expected: "no answer: everything is answered".to_owned(),
+                found: format!("{} answers", answer.answers.len()),
+                sent: None,
+                answer: RawAnswer { signed: None, proofs: answer.proofs },
+            })));
+        };
+        let outcomes = client.checker(trust).message(&mut message.sent, answer.answers, &answer.proofs);
+        let mut results = Vec::with_capacity(message.sent.len());
+        let (mut again, mut places) = (Vec::new(), Vec::new());
+        let mut longest: Option<Refusal> = None;
+        for (place, (outcome, sent)) in outcomes.map_err(ClientError::Alarm)?.into_iter().zip(message.sent).enumerate() {
+            if let Outcome::Refused(refused) = &outcome
+                && refused.retry_after.is_some()
+            {
+                again.push(sent);
+                places.push(place);
+                if refused.retry_after > longest.as_ref().and_then(|refusal| refusal.retry_after) {
+                    longest = Some(refused.clone());
+                }
+            }
+            results.push(result_of(outcome));
+        }
+        if let Some(refusal) = longest {
+            // In here, so that results keep the order of the messages.
+            for (place, result) in places.into_iter().zip(self.repeat(again, refusal).await) {
+                results[place] = result;
+            }
+        }
+        Ok(results)
+    }
+
+    /// Sends refused events again, by themselves.
+    async fn repeat(&self, events: Vec<Sent>, refusal: Refusal) -> Results {
+        let Shared { client, trust, .. } = &*self.shared;
+        let mut retry = Retry::new(&client.config);
+        let count = events.len();
+        let results = match retry.wait(refusal).await {
+            Ok(()) => client.sign_all(trust, events, &mut retry).await,
+            Err(error) => Err(error),
+        };
+        results.unwrap_or_else(|error| vec![error; count].into_iter().map(Err).collect())
+    }
+}

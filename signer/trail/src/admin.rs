@@ -231,7 +231,10 @@ impl AdminState {
         })
     }
 
-    /// Applies the next admin record.
+    /// Applies the next admin record; gives its leaf hash.
+    ///
+    /// # Errors
+    /// [`AdminError`]. The state is then of no further use: the record may count as appended.
     pub fn apply(&mut self, bytes: &[u8], documents: &impl Documents) -> Result<Hash, AdminError> {
         let (record, leaf) = self.chain.append(bytes)?;
         let at = record.header.seq;

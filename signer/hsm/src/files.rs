@@ -88,3 +88,21 @@ pub(crate) fn check_private(file: &File) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_synced_and_what_cannot_be_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::fs::write(dir.path().join("a/b/object"), "x").unwrap();
+        std::os::unix::fs::symlink("/nowhere", dir.path().join("a/link")).unwrap();
+        sync_tree(dir.path()).unwrap();
+        let error = sync_tree(&dir.path().join("missing")).unwrap_err();
+        assert_eq!(error.reason(), Reason::Io);
+        sync_below(dir.path(), &mut 3).unwrap_err();
+        sync_below(dir.path(), &mut 4).unwrap();
+    }
+}

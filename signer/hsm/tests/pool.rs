@@ -1,5 +1,8 @@
 //! Signing, keys and supervision against a real token.
 
+// Tests may stop at the first surprise; the lint's own setting covers test functions alone.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod common;
 
 use std::time::Duration;
@@ -8,7 +11,7 @@ use common::{
     INSTANCE, Token, binding, checkpoint, generate, item, ready, token_with_key, trail, until,
     verify,
 };
-use countersign_hsm::{MAX_MESSAGE_BYTES, PoolState, Reason, RecoveryProof};
+use countersign_hsm::{MAX_BATCH_ITEMS, MAX_MESSAGE_BYTES, Pool, PoolState, Reason, RecoveryProof};
 use countersign_trail::dsse;
 use countersign_trail::keys::{Algorithm, Kid, PublicKey};
 use countersign_trail::origin::Origin;
@@ -235,7 +238,7 @@ async fn a_stopped_worker_is_replaced() {
     let mut spec = token.spec(vec![key.clone()]);
     spec.token.workers = 1;
     spec.token.call_deadline = Duration::from_millis(500);
-    let pool = countersign_hsm::Pool::start(spec).unwrap();
+    let pool = Pool::start(spec).unwrap();
     ready(&pool).await;
     let pid = pool.worker_pids()[0].unwrap();
     kill_process(
@@ -253,6 +256,64 @@ async fn a_stopped_worker_is_replaced() {
     pool.sign(vec![item(key.kid, checkpoint(1, 1))])
         .await
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_for_a_worker_that_is_away_wait_for_it() {
+    let (token, key) = token_with_key(Algorithm::Ed25519).await;
+    let pool = token.start(vec![key.clone()]);
+    ready(&pool).await;
+    kill(pool.worker_pids()[1].unwrap());
+    until(&pool, "degraded", |state| {
+        matches!(state, PoolState::Degraded { up: 1, .. })
+    })
+    .await;
+    let ups = pool.counters().workers_up;
+    let sign = |size| pool.sign(vec![item(key.kid, checkpoint(size, 1))]);
+    sign(2).await.unwrap();
+    // Number 3 belongs to the second worker and to no other.
+    let signatures = sign(3).await.unwrap();
+    assert_eq!(pool.counters().workers_up, ups + 1);
+    verify(&key, &checkpoint(3, 1), &signatures[0]);
+    // Had the first worker signed it, the second would not know of it.
+    let error = pool.sign(vec![item(key.kid, checkpoint(3, 2))]).await;
+    assert_eq!(error.unwrap_err().reason(), Reason::PositionConflict);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_backlog_refuses_at_once_and_signs_nothing() {
+    let (token, key) = token_with_key(Algorithm::Ed25519).await;
+    let mut spec = token.spec(vec![key.clone()]);
+    spec.token.workers = 1;
+    spec.token.call_deadline = common::PATIENCE;
+    let pool = Pool::start(spec).unwrap();
+    ready(&pool).await;
+    let pid = Pid::from_raw(pool.worker_pids()[0].unwrap().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    let batch = |from: u64| -> Vec<_> {
+        let sizes = from..from + MAX_BATCH_ITEMS as u64;
+        sizes
+            .map(|size| item(key.kid, checkpoint(size, 1)))
+            .collect()
+    };
+    // Two of them fill the backlog, whichever come first.
+    let mut answers = tokio::task::JoinSet::new();
+    for from in [1, 10_000, 20_000] {
+        let (pool, batch) = (pool.clone(), batch(from));
+        answers.spawn(async move { pool.sign(batch).await });
+    }
+    let first = answers.join_next().await.unwrap().unwrap();
+    let error = first.unwrap_err();
+    assert_eq!(error.reason(), Reason::Overloaded);
+    assert!(error.retryable());
+    assert_eq!(pool.counters().overloaded, 1);
+    kill_process(pid, Signal::CONT).unwrap();
+    while let Some(answer) = answers.join_next().await {
+        assert_eq!(answer.unwrap().unwrap().len(), MAX_BATCH_ITEMS);
+    }
+    let too_many = (0..=MAX_BATCH_ITEMS as u64).map(|size| item(key.kid, checkpoint(size + 1, 1)));
+    let error = pool.sign(too_many.collect()).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::TooLarge);
 }
 
 #[tokio::test(flavor = "multi_thread")]

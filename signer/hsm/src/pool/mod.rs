@@ -86,6 +86,9 @@ struct Slot {
     kib: Arc<Semaphore>,
 }
 
+/// Of a chunk: the places of its items in the batch, and what will come.
+type Promise = (Vec<usize>, oneshot::Receiver<SignResult>);
+
 impl Pool {
     /// Starts the workers in the background, one after another; [`Pool::state`] tells how it goes.
     ///
@@ -183,10 +186,7 @@ impl Pool {
     }
 
     /// Reserves room for all chunks, then sends them.
-    fn submit(
-        &self,
-        chunks: Vec<Chunk>,
-    ) -> Result<Vec<(Vec<usize>, oneshot::Receiver<SignResult>)>, HsmError> {
+    fn submit(&self, chunks: Vec<Chunk>) -> Result<Vec<Promise>, HsmError> {
         let permits: Vec<_> = chunks
             .iter()
             .map(|chunk| {

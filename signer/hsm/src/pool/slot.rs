@@ -247,7 +247,7 @@ async fn ask(process: &mut Process, id: u64, call: Call, limit: Duration) -> Res
 
 /// Feeds a worker until it ends, hangs, or the pool changes its order.
 async fn serve(
-    context: &Context,
+    context: &Arc<Context>,
     index: usize,
     mut process: Process,
     version: u64,
@@ -255,7 +255,7 @@ async fn serve(
     order: &mut watch::Receiver<Order>,
 ) -> End {
     let mut flight = Flight::new();
-    catch_up(context, version, &mut backlog.waiting);
+    catch_up(context, index, version, &mut backlog.waiting);
     let end = loop {
         let requests = flight.fill(&mut backlog.waiting);
         if !requests.is_empty()
@@ -297,7 +297,12 @@ async fn serve(
     // Down before anybody is told, so that a caller who repeats sees it.
     context.board.set(index, SlotState::Down(error.clone()));
     let status = bury(context, index, process).await;
-    tracing::warn!(pool = context.board.name(), slot = index, %error, status, "HSM worker ended");
+    tracing::info!(
+        pool = context.board.name(),
+        slot = index,
+        status,
+        "HSM worker ended"
+    );
     flight.fail(&error);
     end
 }
@@ -308,28 +313,41 @@ fn fall(context: &Context, index: usize, halt: &Halt) {
     if halt.latched {
         context.board.latch(halt.error.clone());
     }
-    context
+    let new = context
         .board
         .set(index, SlotState::Down(halt.error.clone()));
+    // The same failure again and again is one line.
+    if new {
+        let (pool, latched) = (context.board.name(), halt.latched);
+        tracing::warn!(pool, slot = index, error = %halt.error, latched, "HSM worker is down");
+    }
 }
 
-/// Keys that were bound or unbound while the worker started.
-fn catch_up(context: &Context, version: u64, waiting: &mut Waiting) {
-    let keys = lock(&context.keys);
-    if keys.0 != version {
-        let (reply, _) = oneshot::channel();
-        let call = Call::Bind(keys.1.values().cloned().collect());
-        let task = Task::Call {
-            call,
-            slow: true,
-            reply,
-        };
-        waiting.push(Job {
-            task,
-            queued: Instant::now(),
-            permits: Vec::new(),
-        });
+/// Keys that were bound while the worker started. (Those that were unbound stay unused: the pool
+/// signs with bound keys only.)
+fn catch_up(context: &Arc<Context>, index: usize, version: u64, waiting: &mut Waiting) {
+    let keys = lock(&context.keys).clone();
+    if keys.0 == version {
+        return;
     }
+    let (reply, answer) = oneshot::channel();
+    let call = Call::Bind(keys.1.values().cloned().collect());
+    let slow = true;
+    waiting.push(Job {
+        task: Task::Call { call, slow, reply },
+        queued: Instant::now(),
+        permits: Vec::new(),
+    });
+    let context = Arc::clone(context);
+    tokio::spawn(async move {
+        if let Ok(Ok(Answer::Bound { refused })) = answer.await {
+            let refused: Vec<_> = refused
+                .into_iter()
+                .map(|(kid, error)| (kid, Some(error)))
+                .collect();
+            context.board.note_keys(index, &refused);
+        }
+    });
 }
 
 /// An `Exiting` that is already here.

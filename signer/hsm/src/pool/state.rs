@@ -146,10 +146,13 @@ impl Board {
         lock(&self.slots).iter().map(|slot| slot.1).collect()
     }
 
-    pub(super) fn set(&self, slot: usize, state: SlotState) {
+    /// Sets a slot's state; false when it was the same before.
+    pub(super) fn set(&self, slot: usize, state: SlotState) -> bool {
         let mut slots = lock(&self.slots);
+        let changed = slots[slot].0 != state;
         slots[slot].0 = state;
         self.publish(&slots);
+        changed
     }
 
     /// The slots that are up.

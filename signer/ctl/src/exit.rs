@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Denied = 4,
     /// 5: the daemon or its HSM is not available; the call may be retried.
     Unavailable = 5,
+    /// 20: older than what was seen before, and not proven to be its beginning.
+    Older = 20,
     /// 30: two histories of one trail that do not fit together.
     Fork = 30,
     /// 40: a signature, proof or commitment does not hold.
@@ -39,6 +41,7 @@ Exit codes:
    3  sign: at least one event was refused; the others are signed
    4  denied: the daemon does not let this identity do it
    5  the daemon or its HSM is not available; try again
+  20  the trail is older than what was seen of it before
   30  fork: two histories of one trail that do not fit together
   40  a signature, proof or commitment does not hold
   50  a document is not in its format
@@ -59,7 +62,11 @@ pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 impl Failure {
     /// A failure that says what happened to what.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
-        Failure { exit, message: message.into(), todo: None }
+        Failure {
+            exit,
+            message: message.into(),
+            todo: None,
+        }
     }
 
     /// Adds what to do about it.

@@ -1,32 +1,11 @@
-//! The commands and their options. Help texts are the reference.
+//! Options of `countersign ceremony`.
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Subcommand};
 use countersign_trail::id::MemberId;
 
 use crate::exit::EXIT_CODES;
-
-/// Signs AI decisions into a trail that anyone can verify, and reads what was signed.
-#[derive(Debug, Parser)]
-#[command(name = "countersign", version, after_help = EXIT_CODES, propagate_version = true, arg_required_else_help = true)]
-pub(crate) struct Cli {
-    /// Print JSON instead of text for people.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// The first ceremony: write, review and sign its documents.
-    #[command(after_help = EXIT_CODES)]
-    Ceremony {
-        #[command(subcommand)]
-        command: CeremonyCommand,
-    },
-}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CeremonyCommand {

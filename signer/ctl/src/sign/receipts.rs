@@ -1,0 +1,146 @@
+//! Files of receipts and salts.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use countersign_client::{Alarm, Receipt};
+use countersign_proto::v1;
+use countersign_trail::base64;
+use serde_json::{Value, json};
+
+use crate::cli::SignArgs;
+use crate::exit::{Outcome, failed};
+use crate::files;
+
+/// The receipts and the salts, one line of JSON each; and alarms, in a file that is made when the
+/// first one is raised.
+pub(super) struct Receipts {
+    receipts: Option<Lines>,
+    salts: Option<Lines>,
+    alarms: PathBuf,
+    raised: Option<Lines>,
+}
+
+struct Lines {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl Lines {
+    fn create(path: &Path, replace: bool) -> Outcome<Lines> {
+        if !replace && path.exists() {
+            return Err(failed(format!("{} exists", path.display()))
+                .todo("Give --force to replace it, or another name."));
+        }
+        let file = File::create(path).map_err(|error| files::io("write", path, &error))?;
+        Ok(Lines {
+            path: path.to_owned(),
+            file: BufWriter::with_capacity(1 << 18, file),
+        })
+    }
+
+    fn line(&mut self, line: &[u8]) -> Outcome {
+        let written = self
+            .file
+            .write_all(line)
+            .and_then(|()| self.file.write_all(b"\n"));
+        written.map_err(|error| files::io("write", &self.path, &error))
+    }
+
+    fn flush(&mut self) -> Outcome {
+        self.file
+            .flush()
+            .map_err(|error| files::io("write", &self.path, &error))
+    }
+}
+
+impl Receipts {
+    /// Makes the files that are asked for.
+    pub(super) fn create(args: &SignArgs) -> Outcome<Receipts> {
+        let create = |path: &Option<PathBuf>| {
+            path.as_deref()
+                .map(|path| Lines::create(path, args.force))
+                .transpose()
+        };
+        let mut alarms = args
+            .receipts
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("countersign"))
+            .into_os_string();
+        alarms.push(".alarms");
+        Ok(Receipts {
+            receipts: create(&args.receipts)?,
+            salts: create(&args.salts)?,
+            alarms: alarms.into(),
+            raised: None,
+        })
+    }
+
+    /// Writes a receipt, and its salts.
+    pub(super) fn write(&mut self, receipt: &Receipt) -> Outcome {
+        if let Some(file) = &mut self.receipts {
+            file.line(
+                &receipt
+                    .to_json()
+                    .map_err(|error| failed(error.to_string()))?,
+            )?;
+        }
+        if let Some(file) = &mut self.salts {
+            let salts: serde_json::Map<String, Value> = receipt
+                .salts
+                .iter()
+                .map(|(part, salt)| (part.to_string(), Value::from(base64::url_encode(salt))))
+                .collect();
+            let line = json!({ "trail": receipt.trail.as_str(), "seq": receipt.seq.to_string(), "salts": salts });
+            file.line(line.to_string().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Keeps both sides of an alarm.
+    pub(super) fn alarm(&mut self, alarm: &Alarm) -> Outcome {
+        let file = match &mut self.raised {
+            Some(file) => file,
+            None => self.raised.insert(Lines::create(&self.alarms, true)?),
+        };
+        let encode = |bytes: &[u8]| base64::std_encode(bytes);
+        let signed = alarm.answer.signed.as_ref().map(|signed: &v1::Signed| {
+            json!({ "record": encode(&signed.record), "seq": signed.seq.to_string(), "leaf_hash": hex::encode(&signed.leaf_hash), "signature": encode(&signed.signature) })
+        });
+        let proofs: Vec<Value> = alarm.answer.proofs.iter().map(|proof| {
+            let hashes: Vec<String> = proof.hashes.iter().map(hex::encode).collect();
+            json!({ "checkpoint": String::from_utf8_lossy(&proof.checkpoint), "hashes": hashes, "seqs": proof.seqs.iter().map(ToString::to_string).collect::<Vec<_>>() })
+        }).collect();
+        let line = json!({
+            "reason": alarm.reason.code(), "trail": alarm.trail.as_str(), "expected": alarm.expected, "found": alarm.found,
+            "event_id": alarm.sent.as_ref().map(|event| event.event_id.clone()), "signed": signed, "proofs": proofs,
+        });
+        file.line(line.to_string().as_bytes())?;
+        file.flush()
+    }
+
+    /// Hands what was written to the system.
+    pub(super) fn flush(&mut self) -> Outcome {
+        self.receipts
+            .iter_mut()
+            .chain(&mut self.salts)
+            .try_for_each(Lines::flush)
+    }
+
+    /// Makes the files durable.
+    pub(super) fn finish(mut self) -> Outcome {
+        self.flush()?;
+        for lines in self.receipts.iter().chain(&self.salts).chain(&self.raised) {
+            // Not a file (a pipe, /dev/stdout): nothing to make durable.
+            if lines.path.is_file() {
+                lines
+                    .file
+                    .get_ref()
+                    .sync_all()
+                    .map_err(|error| files::io("write", &lines.path, &error))?;
+            }
+        }
+        Ok(())
+    }
+}

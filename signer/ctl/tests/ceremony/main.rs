@@ -1,0 +1,9 @@
+//! The ceremony's commands, end to end: the real binary, real SSH keys and a real ssh-agent. Only
+//! the HSM's keys are made in software.
+
+#[path = "../../../trail/tests/common/mod.rs"]
+mod common;
+
+mod plan;
+mod sign;
+mod stage;

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &CeremonySignArgs, output: Output) -> Outcome {
             .todo("Give --force to sign again and replace it, or another --out."));
     }
     let shown = show::genesis_text(&show::genesis_view(&genesis, plan.is_some()));
-    eprint!("{shown}\n");
+    eprintln!("{shown}");
     confirm(args, &genesis, id, &fingerprint)?;
     let armor = ssh::sign(&args.key, Act::Genesis.namespace(), &genesis.bytes)?;
     verify(&armor, member, &fingerprint, &genesis)?;

@@ -16,9 +16,9 @@ use crate::store::sqlite::reader::Snapshot;
 use crate::store::{ReadError, StoredPart, StoredRecord, TrailNo};
 
 /// Records of a page that does not say.
-pub const DEFAULT_PAGE: u32 = 100;
+const DEFAULT_PAGE: u32 = 100;
 /// Most records of a page.
-pub const MAX_PAGE: u32 = 1000;
+const MAX_PAGE: u32 = 1000;
 /// A page ends with the record that passes this, in bytes: with one more record (64 KiB) and its
 /// parts (1 MiB) it stays below the 4 MiB that gRPC clients take in one message by default.
 const PAGE_BYTES: usize = 2 << 20;

@@ -96,9 +96,14 @@ pub fn backup(data_dir: &Path, to: &Path) -> Result<PathBuf, SchemaError> {
         return Err(SchemaError::Exists(target.display().to_string()));
     }
     let from = schema::open_read_only(&data_dir.join(FILE_NAME))?;
+    // One read transaction over the whole copy: without it every commit of the daemon would begin
+    // the copy anew, and on a busy store it would never end. Writers are not held up.
+    let moment = from.unchecked_transaction()?;
+    moment.query_row("SELECT count(*) FROM trails", [], |_| Ok(()))?;
     let mut copy = rusqlite::Connection::open(&target)?;
     rusqlite::backup::Backup::new(&from, &mut copy)?.run_to_completion(256, std::time::Duration::ZERO, None)?;
     drop(copy);
+    drop(moment);
     let synced = std::fs::File::open(&target).and_then(|file| file.sync_all()).and_then(|()| super::files::sync_dir(to));
     synced.map_err(|error| SchemaError::Setting(format!("cannot sync {}: {error}", target.display())))?;
     Ok(target)

@@ -194,6 +194,9 @@ impl Config {
         sections::in_range("tls.reload_seconds", u64::from(self.tls.reload_seconds), 1, 3600)?;
         sections::in_range("number of files in tls.crls", self.tls.crls.len() as u64, 0, MAX_CRL_FILES as u64)?;
         sections::in_range("length of log.filter", self.log.filter.len() as u64, 0, 4096)?;
+        if let Err(error) = crate::logging::filter(&self.log.filter) {
+            return Err(OutOfBounds::new("log.filter", &error.to_string()));
+        }
         if self.data_dir == self.head_dir {
             return Err(OutOfBounds::new("head_dir", "is data_dir: a second head beside the first guards nothing"));
         }

@@ -101,21 +101,28 @@ impl Limits {
         let fail = |key: &str, problem: String| Err(OutOfBounds::new(&format!("{table}.{key}"), &problem));
         let share = |whole: usize| whole as u128 * u128::from(self.client_share_percent) / 100;
         if share(self.inflight_records) < self.batch_records as u128 {
-            return fail("inflight_records", format!(
-                "{} % of {} is less than one batch of batch_records = {}",
-                self.client_share_percent, self.inflight_records, self.batch_records,
-            ));
+            return fail(
+                "inflight_records",
+                format!(
+                    "{} % of {} is less than one batch of batch_records = {}",
+                    self.client_share_percent, self.inflight_records, self.batch_records,
+                ),
+            );
         }
         if share(self.inflight_bytes) < self.message_bytes as u128 {
-            return fail("inflight_bytes", format!(
-                "{} % of {} is less than one message of message_bytes = {}",
-                self.client_share_percent, self.inflight_bytes, self.message_bytes,
-            ));
+            return fail(
+                "inflight_bytes",
+                format!(
+                    "{} % of {} is less than one message of message_bytes = {}",
+                    self.client_share_percent, self.inflight_bytes, self.message_bytes,
+                ),
+            );
         }
         if (self.burst_per_client as usize) < self.batch_records {
-            return fail("burst_per_client", format!(
-                "{} is less than one batch of batch_records = {}", self.burst_per_client, self.batch_records,
-            ));
+            return fail(
+                "burst_per_client",
+                format!("{} is less than one batch of batch_records = {}", self.burst_per_client, self.batch_records,),
+            );
         }
         Ok(())
     }

@@ -113,9 +113,12 @@ fn the_example_has_every_key() {
 
 #[test]
 fn unknown_keys_are_refused_with_their_place() {
-    assert!(refused(&format!("{MINIMAL}\n[limits]\n  rate = 1")).starts_with(
-        "line 24, column 3: limits.rate: unknown field `rate`, expected one of `message_bytes`"
-    ), "{}", refused(&format!("{MINIMAL}\n[limits]\n  rate = 1")));
+    assert!(
+        refused(&format!("{MINIMAL}\n[limits]\n  rate = 1"))
+            .starts_with("line 24, column 3: limits.rate: unknown field `rate`, expected one of `message_bytes`"),
+        "{}",
+        refused(&format!("{MINIMAL}\n[limits]\n  rate = 1"))
+    );
     let top = refused(&format!("datadir = 1\n{MINIMAL}"));
     assert!(top.starts_with("line 1, column 1: datadir: unknown field `datadir`"), "{top}");
     assert!(refused(&format!("{MINIMAL}\n[limit]\nx = 1")).contains("unknown field `limit`"));
@@ -152,7 +155,8 @@ fn every_bound_is_checked_by_name() {
             for value in [min - 1, max + 1] {
                 let message = refused(&with(value));
                 let type_bound = message.contains("invalid value");
-                let want = format!("line 24, column 1: {table}.{key}: {value} is not allowed; allowed are {min} to {max}");
+                let want =
+                    format!("line 24, column 1: {table}.{key}: {value} is not allowed; allowed are {min} to {max}");
                 assert!(type_bound || message == want, "{message}\n{want}");
             }
             for value in [*min, *max] {
@@ -178,6 +182,7 @@ fn tokens_are_checked() {
         ("pin_credential = \"admin-pin\"", "pin_credential = \"../p\"", "admin_token.pin_credential"),
         ("pin_file = \"r.pin\"", "pin_credential = \"admin-pin\"", "admin_token: has the PIN of record_token"),
         ("head_dir = \"/head\"", "head_dir = \"data\"", "head_dir: is data_dir"),
+        ("[tls]", "[log]\nfilter = \"a=loud\"\n[tls]", "line 20, column 1: log.filter: error parsing level"),
     ] {
         assert!(MINIMAL.contains(from));
         let message = refused(&MINIMAL.replace(from, to));
@@ -188,7 +193,9 @@ fn tokens_are_checked() {
 #[test]
 fn addresses_are_not_used_twice() {
     let listen = |text: &str| parse(&format!("{MINIMAL}\n[listen]\n{text}"));
-    assert!(listen("public = \"127.0.0.1:9464\"").unwrap_err().to_string().contains("listen: names 127.0.0.1:9464 twice"));
+    assert!(
+        listen("public = \"127.0.0.1:9464\"").unwrap_err().to_string().contains("listen: names 127.0.0.1:9464 twice")
+    );
     listen("grpc = \"127.0.0.1:0\"\noperations = \"127.0.0.1:0\"\npublic = \"[::1]:0\"").unwrap();
 }
 

@@ -73,7 +73,9 @@ impl Token {
         match (&self.pin_file, &self.pin_credential) {
             (Some(_), None) => Ok(()),
             (None, Some(name)) if is_credential_name(name) => Ok(()),
-            (None, Some(_)) => Err(OutOfBounds::new(&key("pin_credential"), "is not a credential's name: a plain file name")),
+            (None, Some(_)) => {
+                Err(OutOfBounds::new(&key("pin_credential"), "is not a credential's name: a plain file name"))
+            }
             _ => Err(OutOfBounds::new(&key("pin_file"), "exactly one of pin_file and pin_credential must be given")),
         }
     }
@@ -112,5 +114,8 @@ impl Token {
 }
 
 fn is_credential_name(name: &str) -> bool {
-    (1..=255).contains(&name.len()) && !name.contains('/') && !name.starts_with('.') && !name.chars().any(char::is_control)
+    (1..=255).contains(&name.len())
+        && !name.contains('/')
+        && !name.starts_with('.')
+        && !name.chars().any(char::is_control)
 }

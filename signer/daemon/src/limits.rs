@@ -134,7 +134,8 @@ impl<C: Clock + Clone> Admission<C> {
         if !state.held.try_take(records, bytes) {
             let message = format_args!(
                 "{client} has {} events of {} bytes in flight, and its share has no room for {records} of {bytes} more",
-                state.held.records.used(), state.held.bytes.used(),
+                state.held.records.used(),
+                state.held.bytes.used(),
             );
             return Err(Refusal::new(Reason::Overloaded, message));
         }
@@ -142,7 +143,8 @@ impl<C: Clock + Clone> Admission<C> {
             state.held.give_back(records, bytes);
             let message = format_args!(
                 "{} events of {} bytes are in flight, and there is no room for {records} of {bytes} more",
-                self.total.records.used(), self.total.bytes.used(),
+                self.total.records.used(),
+                self.total.bytes.used(),
             );
             return Err(Refusal::new(Reason::Overloaded, message));
         }

@@ -32,10 +32,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use self::labels::{CauseLabels, ClientLabels, HsmLabels, OperationLabels, OutcomeLabels, RecordLabels, StageLabels};
 pub use self::labels::{HsmState, RefusedConnection, Stage};
-use self::labels::{
-    CauseLabels, ClientLabels, HsmLabels, OperationLabels, OutcomeLabels, RecordLabels, StageLabels,
-};
 use crate::reason::{Outcome, Reason};
 
 /// Label value of a trail or member that the genesis does not name.

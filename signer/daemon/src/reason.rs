@@ -357,7 +357,13 @@ pub fn markdown_table() -> String {
         let retry = row.retry_ms.map_or("no".to_owned(), |ms| format!("{ms} ms"));
         table.push_str(&format!(
             "| `{}` | {} ({}) | {} | {} | {} | {} |\n",
-            row.code, grpc, row.grpc as i32, row.outcome.word(), retry, row.meaning, row.action,
+            row.code,
+            grpc,
+            row.grpc as i32,
+            row.outcome.word(),
+            retry,
+            row.meaning,
+            row.action,
         ));
     }
     table

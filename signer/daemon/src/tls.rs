@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use countersign_trail::base64;
 use countersign_trail::document::Plan;
-use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls_pki_types::CertificateDer;
 
 pub use self::accept::{AcceptSettings, Connection, accept_loop};
@@ -80,4 +80,3 @@ fn provider() -> Arc<CryptoProvider> {
         ..aws_lc_rs::default_provider()
     })
 }
-

@@ -135,7 +135,8 @@ fn the_certificate_is_checked_at_each_call() {
     let trail = origin("acme.example/a");
     let late = access.authorise_write(Some(&peer("gateway")), at(1_001), &trail);
     assert_eq!(reason(late), Some(Reason::CertificateExpired));
-    let refusal = Refusal::from(access.authorise_read(Some(&peer("gateway")), at(0), &origin("acme.example/b")).unwrap_err());
+    let refusal =
+        Refusal::from(access.authorise_read(Some(&peer("gateway")), at(0), &origin("acme.example/b")).unwrap_err());
     assert_eq!(refusal.reason(), Reason::NotGranted);
     assert_eq!(refusal.message(), "gateway has no grant for acme.example/b");
 }

@@ -71,7 +71,15 @@ impl Tls {
         let revocations = Revocations::default();
         revocations.publish(lists.revoked);
         let last = Mutex::new(LastReading { digest: raw.digest(), refusal: None });
-        Ok(Tls { files: files.clone(), roots, provider, in_force: ArcSwap::from_pointee(in_force), revocations, last, metrics })
+        Ok(Tls {
+            files: files.clone(),
+            roots,
+            provider,
+            in_force: ArcSwap::from_pointee(in_force),
+            revocations,
+            last,
+            metrics,
+        })
     }
 
     /// The settings for a new connection of a client with a certificate; ALPN `h2`.
@@ -209,5 +217,8 @@ fn finish(mut config: ServerConfig, alpn: &[u8]) -> ServerConfig {
 /// The wall clock, for validity alone.
 pub(super) fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_micros()).ok().and_then(|micros| Timestamp::from_micros(micros).ok()).unwrap_or(Timestamp::EPOCH)
+    i64::try_from(since_epoch.as_micros())
+        .ok()
+        .and_then(|micros| Timestamp::from_micros(micros).ok())
+        .unwrap_or(Timestamp::EPOCH)
 }

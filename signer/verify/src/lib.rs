@@ -39,6 +39,7 @@ mod bundle;
 mod chain;
 mod exit;
 mod genesis;
+mod input;
 mod known_tree;
 mod locate;
 mod manifest;
@@ -63,8 +64,9 @@ use countersign_trail::time::Timestamp;
 
 use crate::anchors::Anchors;
 use crate::bundle::Bundle;
+use crate::input::TrailInput;
 use crate::report::Checks;
-use crate::trail::{Context, TrailFacts, TrailInput};
+use crate::trail::{Context, TrailFacts};
 
 pub use crate::anchors::{KnownHead, KnownReceipt};
 pub use crate::exit::{Outcome, USAGE};

@@ -5,11 +5,11 @@ use countersign_trail::evidence::TrailFile;
 use countersign_trail::hash::Hash;
 use countersign_trail::tiles::{TileKind, parse_hashes};
 
+use crate::input::TrailInput;
 use crate::known_tree::KnownTree;
 use crate::records::TileFacts;
 use crate::report::BrokenRecord;
 use crate::tally::Tally;
-use crate::trail::TrailInput;
 
 /// The first broken record of a trail, if it has one.
 ///

@@ -1,25 +1,26 @@
 //! One trail: its files, records, chain, tree, checkpoint.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use countersign_trail::admin::{AdminState, TrailEntry};
-use countersign_trail::checkpoint::{Checkpoint, SignedCheckpoint};
-use countersign_trail::document::{Mode, Role};
-use countersign_trail::evidence::{TrailFile, trail_files};
+use countersign_trail::checkpoint::Checkpoint;
+use countersign_trail::document::{Member, Mode, Role};
+use countersign_trail::evidence::TrailFile;
 use countersign_trail::hash::Hash;
 use countersign_trail::id::PartName;
 use countersign_trail::origin::Origin;
 use countersign_trail::record::Link;
-use countersign_trail::tiles::{TILE_WIDTH, TileKind, TilePath, parse_bundle, parse_hashes};
+use countersign_trail::tiles::{TileKind, TilePath, parse_hashes};
 use countersign_trail::time::Timestamp;
 
 use crate::chain;
 use crate::exit::Outcome;
+use crate::input::{TrailInput, check_files, checkpoint_of};
 use crate::known_tree::KnownTree;
 use crate::locate;
 use crate::parallel;
 use crate::parts::PartCounts;
-use crate::records::{Rules, TileFacts, TileInput, check_tile};
+use crate::records::{Rules, TileFacts, check_tile};
 use crate::report::{BrokenRecord, Checks};
 
 /// The names of the checks that both kinds of trail have.
@@ -49,84 +50,6 @@ pub(crate) const ADMIN: Names = Names {
     checkpoint: "admin-checkpoint",
     gaps: "admin-gaps",
 };
-
-type Files<'a> = BTreeMap<TrailFile, &'a [u8]>;
-
-/// Signatures and parts of one tile.
-type Beside<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
-
-/// A trail's files, with its records cut out of them.
-pub(crate) struct TrailInput<'a> {
-    pub(crate) origin: Origin,
-    pub(crate) entry: TrailEntry,
-    pub(crate) files: &'a Files<'a>,
-    /// By sequence number; none where a bundle of entries is damaged.
-    pub(crate) records: Vec<Option<&'a [u8]>>,
-}
-
-impl<'a> TrailInput<'a> {
-    /// Cuts the records out of the entry bundles, as far as those follow one another from tile 0.
-    pub(crate) fn new(origin: Origin, entry: TrailEntry, files: &'a Files<'a>) -> TrailInput<'a> {
-        let mut records = Vec::new();
-        let mut next = 0;
-        for (file, bytes) in files {
-            if let TrailFile::Entries(path) = file
-                && path.index() == next
-            {
-                cut(bytes, usize::from(path.width()), &mut records);
-                next = if path.is_partial() {
-                    u64::MAX
-                } else {
-                    next + 1
-                };
-            }
-        }
-        TrailInput {
-            origin,
-            entry,
-            files,
-            records,
-        }
-    }
-
-    fn tiles(&self) -> Vec<TileInput<'_>> {
-        let mut beside: BTreeMap<u64, Beside<'_>> = BTreeMap::new();
-        for (file, bytes) in self.files {
-            match file {
-                TrailFile::Signatures(path) => {
-                    beside.entry(path.index()).or_default().0 = Some(bytes)
-                }
-                TrailFile::Parts(path) => beside.entry(path.index()).or_default().1 = Some(bytes),
-                _ => {}
-            }
-        }
-        let mut tiles = Vec::new();
-        for (index, records) in (0u64..).zip(self.records.chunks(usize::from(TILE_WIDTH))) {
-            let (signatures, parts) = beside.get(&index).copied().unwrap_or_default();
-            tiles.push(TileInput {
-                first: index * u64::from(TILE_WIDTH),
-                records,
-                signatures,
-                parts,
-            });
-        }
-        tiles
-    }
-}
-
-/// Cuts a bundle of `width` entries as far as it goes, and fills up with none: where one length is
-/// damaged, the entries before it are still worth reading.
-fn cut<'a>(bytes: &'a [u8], width: usize, records: &mut Vec<Option<&'a [u8]>>) {
-    let mut rest = Some(bytes);
-    for _ in 0..width {
-        let taken = rest.and_then(|rest| rest.split_first_chunk::<2>());
-        let taken = taken.and_then(|(length, rest)| {
-            rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
-        });
-        records.push(taken.map(|(entry, _)| entry));
-        rest = taken.map(|(_, after)| after);
-    }
-}
 
 /// What all trails are held against.
 pub(crate) struct Context<'a> {
@@ -162,7 +85,7 @@ pub(crate) fn check(
     let origin = &input.origin;
     let is_admin = *origin == state.plan.admin_trail;
     let names = if is_admin { &ADMIN } else { &TRAIL };
-    check_files(names, input, checks);
+    check_files(names.files, input, checks);
     let rules = rules(context, input, is_admin);
     let tiles = input.tiles();
     let results = parallel::map(context.threads, tiles.len(), |at| {
@@ -249,9 +172,8 @@ pub(crate) fn check(
 
 fn rules<'a>(context: &'a Context<'_>, input: &'a TrailInput<'_>, is_admin: bool) -> Rules<'a> {
     let state = context.state;
-    let may_write = |member: &&countersign_trail::document::Member| {
-        member.role == Role::Gateway && member.grants.contains(&input.origin)
-    };
+    let may_write =
+        |member: &&Member| member.role == Role::Gateway && member.grants.contains(&input.origin);
     let record_key = input
         .entry
         .record_key
@@ -273,100 +195,6 @@ fn rules<'a>(context: &'a Context<'_>, input: &'a TrailInput<'_>, is_admin: bool
             .and_then(|kid| state.keys.get(&kid))
             .map(|entry| &entry.key),
         withheld: context.withheld,
-    }
-}
-
-fn checkpoint_of(files: &Files<'_>) -> Result<SignedCheckpoint, (Outcome, String)> {
-    let bytes = files
-        .get(&TrailFile::Checkpoint)
-        .ok_or((Outcome::Malformed, "there is no checkpoint".to_owned()))?;
-    SignedCheckpoint::parse(bytes).map_err(|error| (Outcome::Malformed, error.to_string()))
-}
-
-/// The trail has the files of its checkpoint's size, and none beyond.
-fn check_files(names: &Names, input: &TrailInput<'_>, checks: &mut Checks) {
-    let origin = Some(&input.origin);
-    let size = match checkpoint_of(input.files) {
-        Ok(signed) => signed.checkpoint().size,
-        Err(_) => {
-            checks.not_checked(
-                names.files,
-                origin,
-                "without a checkpoint the size is not known",
-            );
-            return;
-        }
-    };
-    let required = match trail_files(size, input.entry.mode) {
-        Ok(required) => required,
-        Err(error) => {
-            checks.failed(names.files, origin, Outcome::Malformed, error);
-            return;
-        }
-    };
-    let mut required = required.peekable();
-    let mut present = input
-        .files
-        .keys()
-        .filter(|file| !matches!(file, TrailFile::Parts(_)))
-        .peekable();
-    // As long as both agree: no more steps than there are files, whatever size is claimed.
-    while required.peek().is_some() && required.peek() == present.peek().copied() {
-        required.next();
-        present.next();
-    }
-    let result = match (required.next(), present.next()) {
-        (None, None) => input.check_bundles(size),
-        (Some(missing), found) if found.is_none_or(|found| lacks(&missing, found)) => {
-            Err((Outcome::Incomplete, format!("{missing} is missing")))
-        }
-        (_, found) => {
-            let found = found.map(ToString::to_string).unwrap_or_default();
-            let problem = format!("{found} does not belong to a trail of {size} records");
-            Err((Outcome::Tampered, problem))
-        }
-    };
-    let detail = || format!("{} files, those of {size} records", input.files.len());
-    checks.result(names.files, origin, result.map(|()| detail()));
-}
-
-/// Whether a trail that has `found` where `missing` should be lacks something: the tile is shorter,
-/// or a later file comes next. A longer tile holds more than it should.
-fn lacks(missing: &TrailFile, found: &TrailFile) -> bool {
-    match (missing, found) {
-        (TrailFile::Entries(missing), TrailFile::Entries(found))
-        | (TrailFile::Hashes(missing), TrailFile::Hashes(found))
-        | (TrailFile::Signatures(missing), TrailFile::Signatures(found))
-            if (missing.kind(), missing.index()) == (found.kind(), found.index()) =>
-        {
-            found.width() < missing.width()
-        }
-        _ => missing < found,
-    }
-}
-
-impl TrailInput<'_> {
-    /// Each entry bundle holds its entries and nothing else; parts stand beside tiles of the trail.
-    fn check_bundles(&self, size: u64) -> Result<(), (Outcome, String)> {
-        let width = u64::from(TILE_WIDTH);
-        for (file, bytes) in self.files {
-            match file {
-                TrailFile::Entries(path) => {
-                    parse_bundle(bytes, path.width())
-                        .map_err(|error| (Outcome::Malformed, format!("{file}: {error}")))?;
-                }
-                TrailFile::Parts(path)
-                    if path.first() + u64::from(path.width()) != size.min(path.first() + width) =>
-                {
-                    return Err((
-                        Outcome::Tampered,
-                        format!("{file} stands beside no tile of {size} records"),
-                    ));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,4 +1,5 @@
 //! What the auditor knows from elsewhere: older genuine evidence, forks, made-up heads.
+#![cfg(test)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The command: exit codes, the line for people, JSON, and one record's proof alone.
+#![cfg(test)]
 
 mod common;
 

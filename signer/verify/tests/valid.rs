@@ -1,4 +1,5 @@
 //! Whole evidence is valid, in both modes and both algorithms, and the report says what it proves.
+#![cfg(test)]
 
 mod common;
 

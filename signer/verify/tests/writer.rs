@@ -1,4 +1,5 @@
 //! The writer of bundles refuses every step out of order, and what does not belong.
+#![cfg(test)]
 
 mod common;
 

@@ -6,6 +6,7 @@ pub(crate) mod trail;
 
 pub(crate) mod appliance;
 pub(crate) mod files;
+pub(crate) mod tampering;
 
 pub(crate) use appliance::{Appliance, Export};
 pub(crate) use files::Files;

@@ -38,9 +38,15 @@ mod receipt;
 mod retry;
 mod sign;
 mod stream;
+mod trust;
+
+#[cfg(test)]
+#[path = "../../trail/tests/common/mod.rs"]
+mod ceremony;
 #[cfg(test)]
 mod testing;
-mod trust;
+#[cfg(test)]
+mod tests;
 
 pub use config::{ClientConfig, Connection, Pin, Trust};
 pub use connect::channel;

@@ -1,4 +1,8 @@
 //! A daemon's answers, made by test code: honest ones, and lies that are signed.
+//!
+//! - [`server`]: the same behind real TLS, failing as a script says.
+
+pub(crate) mod server;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,56 +15,22 @@ use countersign_trail::document::Mode;
 use countersign_trail::dsse::pae;
 use countersign_trail::hash::Hash;
 use countersign_trail::id::MemberId;
-use countersign_trail::keys::{Algorithm, Kid, PublicKey};
+use countersign_trail::keys::{Algorithm, Kid};
 use countersign_trail::multiproof::{self, MultiproofError};
 use countersign_trail::origin::Origin;
 use countersign_trail::record::{Event, Header, write_event};
 use countersign_trail::signing::RECORD_PAYLOAD_TYPE;
 use countersign_trail::time::Timestamp;
 use countersign_trail::tree::{leaf_hash, node_hash};
-use countersign_trail::{ecdsa, part};
+use countersign_trail::part;
 
+use crate::ceremony::SoftKey;
 use crate::check::now_micros;
 use crate::keys::TrustedKey;
 use crate::trust::TrailTrust;
 
 pub(crate) const TRAIL: &str = "acme.example/gateway/decisions";
 pub(crate) const MEMBER: &str = "gw-1";
-
-/// A key in software, in place of the HSM's.
-pub(crate) enum Key {
-    Ed25519(Box<ed25519_dalek::SigningKey>),
-    P256(Box<p256::ecdsa::SigningKey>),
-}
-
-impl Key {
-    pub(crate) fn new(algorithm: Algorithm, seed: u8) -> Key {
-        match algorithm {
-            Algorithm::Ed25519 => Key::Ed25519(Box::new(ed25519_dalek::SigningKey::from_bytes(&[seed; 32]))),
-            Algorithm::EcdsaP256 => Key::P256(Box::new(p256::ecdsa::SigningKey::from_slice(&[seed; 32]).unwrap())),
-        }
-    }
-
-    pub(crate) fn public(&self) -> PublicKey {
-        match self {
-            Key::Ed25519(key) => PublicKey::from_raw(Algorithm::Ed25519, key.verifying_key().as_bytes()).unwrap(),
-            Key::P256(key) => {
-                let point = key.verifying_key().to_sec1_point(false);
-                PublicKey::from_raw(Algorithm::EcdsaP256, point.as_bytes()).unwrap()
-            }
-        }
-    }
-
-    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
-        match self {
-            Key::Ed25519(key) => ed25519_dalek::Signer::sign(&**key, message).to_bytes().to_vec(),
-            Key::P256(key) => {
-                let signature: p256::ecdsa::Signature = p256::ecdsa::signature::Signer::sign(&**key, message);
-                ecdsa::raw_to_der_low_s(&signature.to_bytes()).unwrap()
-            }
-        }
-    }
-}
 
 /// A record before it is signed, for a liar to change.
 pub(crate) struct Draft {
@@ -75,7 +45,7 @@ pub(crate) type Lie<'a> = &'a dyn Fn(&mut Draft);
 pub(crate) struct Notary {
     pub(crate) origin: Origin,
     pub(crate) mode: Mode,
-    pub(crate) key: Key,
+    pub(crate) key: SoftKey,
     leaves: Vec<Hash>,
     prev: Hash,
     /// Answers by event_id: a repeat has the same.
@@ -84,10 +54,13 @@ pub(crate) struct Notary {
 
 impl Notary {
     pub(crate) fn new(mode: Mode, algorithm: Algorithm) -> Notary {
-        let origin = Origin::parse(TRAIL).unwrap();
+        Notary::of(Origin::parse(TRAIL).unwrap(), mode, SoftKey::new(algorithm, 11))
+    }
+
+    pub(crate) fn of(origin: Origin, mode: Mode, key: SoftKey) -> Notary {
         // Record 0 is the trail's own.
         let first = Hash::of(b"record 0");
-        Notary { origin, mode, key: Key::new(algorithm, 11), leaves: vec![first], prev: first, stored: HashMap::new() }
+        Notary { origin, mode, key, leaves: vec![first], prev: first, stored: HashMap::new() }
     }
 
     pub(crate) fn kid(&self) -> Kid {
@@ -199,7 +172,7 @@ impl Notary {
     }
 
     /// The signed checkpoint over the whole trail.
-    pub(crate) fn checkpoint(&self, origin: &Origin, key: &Key) -> Bytes {
+    pub(crate) fn checkpoint(&self, origin: &Origin, key: &SoftKey) -> Bytes {
         let root = self.hash(0, self.size());
         let checkpoint = Checkpoint { origin: origin.clone(), size: self.size(), root };
         let signature = key.sign(checkpoint.text().as_bytes());

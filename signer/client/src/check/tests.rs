@@ -6,7 +6,8 @@ use countersign_trail::origin::Origin;
 use countersign_trail::record::{Category, Control, Decision, EventResult, write_control};
 
 use super::*;
-use crate::testing::{Draft, Key, Lie, MEMBER, Notary, TRAIL, full_event, plain_event};
+use crate::ceremony::SoftKey;
+use crate::testing::{Draft, Lie, MEMBER, Notary, TRAIL, full_event, plain_event};
 
 const MODES: [(Mode, Algorithm); 4] = [
     (Mode::Record, Algorithm::Ed25519),
@@ -228,7 +229,7 @@ fn a_changed_answer_is_caught() {
     let record: Vec<(&str, AlarmReason, Change)> = vec![
         ("no signature", AlarmReason::Signature, Box::new(|a, _| signed_mut(a).signature = bytes::Bytes::new())),
         ("foreign signature", AlarmReason::Signature, Box::new(|a, notary| {
-            let foreign = Key::new(notary.key.public().algorithm(), 12);
+            let foreign = SoftKey::new(notary.key.public().algorithm(), 12);
             let message = pae(RECORD_PAYLOAD_TYPE, &signed_mut(a).record);
             signed_mut(a).signature = foreign.sign(&message).into();
         })),
@@ -251,7 +252,7 @@ fn a_changed_answer_is_caught() {
             a.proofs[0].checkpoint = notary.checkpoint(&Origin::parse("acme.example/other").unwrap(), &notary.key);
         })),
         ("checkpoint by another key", AlarmReason::Checkpoint, Box::new(|a, notary| {
-            let foreign = Key::new(notary.key.public().algorithm(), 12);
+            let foreign = SoftKey::new(notary.key.public().algorithm(), 12);
             a.proofs[0].checkpoint = notary.checkpoint(&notary.origin, &foreign);
         })),
     ];

@@ -1,0 +1,112 @@
+use countersign_trail::hash::Hash;
+use countersign_trail::id::MemberId;
+use countersign_trail::keys::{Kid, PublicKey};
+use rcgen::SanType;
+
+use crate::ceremony::ceremony::{DECISIONS, METRICS};
+use crate::testing::server::{Authority, Server, closed_port};
+use crate::testing::{MEMBER, plain_event};
+use crate::{Client, ClientError, ConfigError, Pin, Trust, TrustError};
+
+#[tokio::test]
+async fn the_genesis_says_who_we_are_and_whose_signatures_count() {
+    let server = Server::start().await;
+    let client = Client::connect(server.config()).await.unwrap();
+    assert_eq!(client.member().as_str(), MEMBER);
+    assert_eq!(client.trails(), [DECISIONS, METRICS]);
+    for trail in [DECISIONS, METRICS] {
+        assert_eq!(client.sign(trail, plain_event("")).await.unwrap().seq, 1);
+    }
+    assert_eq!(server.handshakes(), ["Some(TLSv1_3) Some(X25519MLKEM768)"]);
+}
+
+#[tokio::test]
+async fn another_genesis_is_refused() {
+    let server = Server::start().await;
+    let mut config = server.config();
+    config.trust = Trust::Genesis(Hash::of(b"another"));
+    let error = Client::connect(config).await.err().unwrap();
+    assert!(matches!(error, ClientError::Trust(TrustError::Fetch { .. })), "{error}");
+
+    server.tamper(server.fingerprint, b"{}".to_vec());
+    let error = Client::connect(server.config()).await.err().unwrap();
+    assert!(matches!(error, ClientError::Trust(TrustError::Hash { .. })), "{error}");
+}
+
+#[tokio::test]
+async fn a_certificate_without_a_member_is_refused() {
+    let server = Server::start().await;
+    let mut config = server.config();
+    config.member = Some(MemberId::parse("gw-2").unwrap());
+    let error = Client::connect(config).await.err().unwrap();
+    assert!(matches!(error, ClientError::Trust(TrustError::OtherMember { .. })), "{error}");
+
+    let stranger = Authority::new();
+    let mut config = server.config();
+    (config.connection.cert_pem, config.connection.key_pem) =
+        stranger.issue(SanType::URI("spiffe://acme.example/gw-1".try_into().unwrap()));
+    // Of an authority that the server does not know: TLS 1.3 tells the client with its first read.
+    let error = Client::connect(config).await.err().unwrap();
+    assert!(matches!(error, ClientError::Connect { .. } | ClientError::Trust(TrustError::Fetch { .. })), "{error}");
+
+    let mut config = server.config();
+    (config.connection.cert_pem, config.connection.key_pem) =
+        stranger.issue(SanType::DnsName("gw-1.example".try_into().unwrap()));
+    config.trust = Trust::Genesis(server.fingerprint);
+    let spiffe = crate::connect::spiffe_id(&config.connection);
+    assert!(matches!(spiffe, Err(ConfigError::SpiffeIds(0))), "{spiffe:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_the_daemon_is_refused() {
+    let server = Server::start().await;
+    let mut config = server.config();
+    config.connection.ca_pem = Authority::new().pem();
+    let error = Client::connect(config).await.err().unwrap();
+    assert!(matches!(&error, ClientError::Connect { problem, .. } if problem.contains("invalid peer certificate")), "{error}");
+
+    let mut config = server.config();
+    config.connection.server_name = Some("other.example".to_owned());
+    let error = Client::connect(config).await.err().unwrap();
+    assert!(matches!(&error, ClientError::Connect { problem, .. } if problem.contains("NotValidForName")), "{error}");
+
+    let mut config = server.config();
+    config.connection.endpoint = config.connection.endpoint.replace("https", "http");
+    let error = Client::connect(config).await.err().unwrap();
+    assert!(matches!(error, ClientError::Config(ConfigError::Endpoint(_))), "{error}");
+
+    let mut config = server.config();
+    config.connection.endpoint = format!("https://{}", closed_port().await);
+    let error = Client::connect(config).await.err().unwrap();
+    assert!(matches!(error, ClientError::Connect { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn pinned_keys_are_enough() {
+    let server = Server::start().await;
+    let listed = server.keys();
+    let of = |purpose: &str, trail: &str| listed.iter().find(|key| key.purpose == purpose && key.trail == trail).unwrap();
+    let mut config = server.config();
+    let record = PublicKey::from_spki_der(&of("record", DECISIONS).spki).unwrap();
+    let pins = vec![Pin::Key(record), Pin::Kid(of("checkpoint", METRICS).kid.parse().unwrap())];
+    config.trust = Trust::Pinned(pins.clone());
+    let error = Client::connect(config.clone()).await.err().unwrap();
+    assert!(matches!(error, ClientError::Trust(TrustError::MemberMissing)), "{error}");
+    config.member = Some(MemberId::parse(MEMBER).unwrap());
+    let client = Client::connect(config.clone()).await.unwrap();
+    for trail in [DECISIONS, METRICS] {
+        client.sign(trail, plain_event("")).await.unwrap();
+    }
+
+    // The checkpoint key of a trail in record mode vouches for none of its records.
+    config.trust = Trust::Pinned(vec![Pin::Kid(of("checkpoint", DECISIONS).kid.parse().unwrap())]);
+    let client = Client::connect(config.clone()).await.unwrap();
+    let error = client.sign(DECISIONS, plain_event("")).await.unwrap_err();
+    assert_eq!(error.reason(), "KEY", "{error}");
+    let error = client.sign(METRICS, plain_event("")).await.unwrap_err();
+    assert!(matches!(error, ClientError::UnknownTrail(_)), "{error}");
+
+    config.trust = Trust::Pinned(vec![Pin::Kid(Kid::from_bytes([1; 32]))]);
+    let error = Client::connect(config).await.err().unwrap();
+    assert!(matches!(error, ClientError::Trust(TrustError::PinMissing(_))), "{error}");
+}

@@ -78,13 +78,16 @@ async fn connection(
     stream: TcpStream,
     tls: Option<Arc<Tls>>,
     router: Router,
-    stopping: watch::Receiver<()>,
+    mut stopping: watch::Receiver<()>,
 ) -> io::Result<()> {
     let Some(tls) = tls else {
         return converse(stream, router, stopping).await;
     };
     let handshake = TlsAcceptor::from(tls.public()).accept(stream);
-    let stream = tokio::time::timeout(HANDSHAKE_TIME, handshake).await??;
+    let stream = tokio::select! {
+        done = tokio::time::timeout(HANDSHAKE_TIME, handshake) => done??,
+        _ = stopping.changed() => return Ok(()),
+    };
     converse(stream, router, stopping).await
 }
 

@@ -88,3 +88,61 @@ fn timestamp(since_epoch: Duration) -> Timestamp {
     let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
     Timestamp::from_micros(micros).unwrap_or(Timestamp::EPOCH)
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, SanType};
+
+    use super::*;
+
+    fn certificate(names: &[&str]) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names.iter().map(|name| SanType::URI((*name).try_into().unwrap())).collect();
+        let key = KeyPair::generate().unwrap();
+        CertifiedIssuer::self_signed(params, key).unwrap().der().clone()
+    }
+
+    #[test]
+    fn the_chain_ends_with_its_first_end() {
+        let leaf = certificate(&["spiffe://example.org/a"]);
+        let mut params = CertificateParams::default();
+        params.not_after = rcgen::date_time_ymd(2031, 2, 3);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let identity = read(&[leaf, issuer.der().clone()]).unwrap();
+        assert_eq!(identity.spiffe_id, "spiffe://example.org/a");
+        assert_eq!(identity.not_after.to_string(), "2031-02-03T00:00:00.000000Z");
+        assert_eq!(identity.chain.len(), 2);
+        assert_ne!(identity.chain[0], identity.chain[1]);
+    }
+
+    #[test]
+    fn what_names_nobody() {
+        assert_eq!(read(&[]), Err(IdentityError::NoCertificate));
+        assert_eq!(read(&[certificate(&[])]), Err(IdentityError::UriCount(0)));
+        let two = ["spiffe://example.org/a", "spiffe://example.org/b"];
+        assert_eq!(read(&[certificate(&two)]), Err(IdentityError::UriCount(2)));
+        assert_eq!(read(&[certificate(&["https://example.org/a"])]), Err(IdentityError::NotSpiffe));
+        let leaf = certificate(&two[..1]);
+        assert_eq!(read(&[leaf, vec![0x30, 0x80].into()]), Err(IdentityError::Encoding(1)));
+    }
+
+    /// Each byte changed to each of a few values, and each prefix: an answer, never a panic, and
+    /// never an identity that is no SPIFFE ID.
+    #[test]
+    fn damaged_certificates_do_no_harm() {
+        let whole = certificate(&["spiffe://example.org/a"]);
+        let read_one = |bytes: &[u8]| {
+            if let Ok(identity) = read(&[bytes.to_vec().into()]) {
+                assert!(is_spiffe_id(&identity.spiffe_id));
+            }
+        };
+        for at in 0..whole.len() {
+            read_one(&whole[..at]);
+            for value in [0x00, 0x01, 0x30, 0x7f, 0x80, 0xff, whole[at] ^ 1] {
+                let mut bytes = whole.to_vec();
+                bytes[at] = value;
+                read_one(&bytes);
+            }
+        }
+    }
+}

@@ -9,14 +9,21 @@ mod server;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use countersign_trail::origin::Origin;
 use countersignd::config::Limits;
+use countersignd::http::{Published, serve_public};
 use countersignd::metrics::Metrics;
+use countersignd::reason::{Reason, Refusal};
 use countersignd::tls::Tls;
 use rcgen::{CertificateParams, SanType, date_time_ymd};
+use rustix::process::{Signal, getpid, kill_process};
 use rustls::crypto::aws_lc_rs::kx_group::X25519MLKEM768;
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use pki::{client, client_params, crl, issue, uri};
 use server::{Running, Setup, call, files};
@@ -284,4 +291,70 @@ async fn a_silent_client_does_not_hold_a_place() {
     let gateway = client(&running.clients, "gateway", 1);
     let mut grpc = running.call_over(running.connect(running.client(Some(&gateway))).await.unwrap()).await;
     assert_eq!(call(&mut grpc).await, Ok(()));
+}
+
+/// The files are read at SIGHUP, long before their next turn.
+#[tokio::test]
+async fn a_hangup_reads_the_files() {
+    let running = Running::start(Setup::default()).await;
+    // Installs this process's handler, so that no signal of this test can end it.
+    let _handled = signal(SignalKind::hangup()).unwrap();
+    let renewed = pki::write_server(&running.servers, running.dir.path());
+    let fresh = tokio::spawn(running.tls.clone().keep_fresh());
+    let read = async {
+        while !running.metrics.encode().contains("countersign_tls_reload_total{outcome=\"succeeded\"} 1\n") {
+            // Again: the first may come before the task listens.
+            kill_process(getpid(), Signal::HUP).unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), read).await.unwrap();
+    let gateway = client(&running.clients, "gateway", 1);
+    let stream = running.connect(running.client(Some(&gateway))).await.unwrap();
+    assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], renewed);
+    fresh.abort();
+}
+
+struct Keys;
+
+impl Published for Keys {
+    async fn keys(&self) -> Result<Bytes, Refusal> {
+        Ok(Bytes::from_static(b"{}"))
+    }
+    async fn jwks(&self) -> Result<Bytes, Refusal> {
+        Err(Refusal::from(Reason::NotFound))
+    }
+    async fn trails(&self) -> Result<Bytes, Refusal> {
+        Err(Refusal::from(Reason::NotFound))
+    }
+    async fn checkpoint(&self, _: &Origin) -> Result<Bytes, Refusal> {
+        Err(Refusal::from(Reason::UnknownTrail))
+    }
+}
+
+#[tokio::test]
+async fn the_public_listener_asks_for_no_certificate_and_speaks_tls_1_3_alone() {
+    let mut running = Running::start(Setup::default()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    running.address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = tokio::spawn(serve_public(listener, running.tls.clone(), Arc::new(Keys), async {
+        let _ = stopped.await;
+    }));
+    let mut config = running.client(None);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let mut stream = running.connect(config).await.unwrap();
+    stream.write_all(b"GET /keys.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n{}"), "{answer}");
+
+    let mut old = running.client_with(None, &rustls::version::TLS12);
+    old.alpn_protocols.clear();
+    let refusal = running.refusal(old).await;
+    assert!(refusal.contains("ProtocolVersion"), "{refusal}");
+    // A connection that says nothing does not keep the listener from ending.
+    let _silent = TcpStream::connect(running.address).await.unwrap();
+    stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(30), served).await.unwrap().unwrap();
 }

@@ -103,7 +103,7 @@ pub(crate) fn check(
         all.records.len()
     );
     walk.chain.report(names.chain, origin, detail, checks);
-    check_first(names, input, &all, checks);
+    let first = check_first(names, input, &all, checks);
     let leaves: Option<Vec<Hash>> = all.records.iter().map(|record| record.leaf).collect();
     let tree = leaves.map(KnownTree::new);
     check_tiles(names, input, tree.as_ref(), checks);
@@ -156,7 +156,8 @@ pub(crate) fn check(
         all.parts.report("parts", origin, detail, checks);
     }
     walk.report_gaps(names.gaps, origin, checks);
-    let broken = locate::first_broken(input, &all, tree.as_ref(), signed.as_ref(), &tallies);
+    let broken = first
+        .or_else(|| locate::first_broken(input, &all, tree.as_ref(), signed.as_ref(), &tallies));
     TrailFacts {
         origin: origin.clone(),
         entry: input.entry.clone(),
@@ -198,19 +199,37 @@ fn rules<'a>(context: &'a Context<'_>, input: &'a TrailInput<'_>, is_admin: bool
     }
 }
 
-/// Record 0 is the one that the genesis names.
-fn check_first(names: &Names, input: &TrailInput<'_>, all: &TileFacts, checks: &mut Checks) {
+/// Record 0 is the one that the genesis names; gives it as broken where it is another.
+fn check_first(
+    names: &Names,
+    input: &TrailInput<'_>,
+    all: &TileFacts,
+    checks: &mut Checks,
+) -> Option<BrokenRecord> {
     let expected = input.entry.first_leaf;
-    let result = match all.records.first().map(|record| record.leaf) {
-        None => Err((Outcome::Incomplete, "there is no record 0".to_owned())),
-        Some(None) => Err((Outcome::Tampered, "record 0 cannot be read".to_owned())),
-        Some(Some(leaf)) if leaf != expected => Err((
-            Outcome::Tampered,
-            format!("record 0 has leaf hash {leaf}, the genesis names {expected}"),
-        )),
-        Some(Some(_)) => Ok("record 0 is the one that the genesis names"),
+    let leaf = all.records.first().map(|record| record.leaf);
+    let problem = match leaf {
+        None => (Outcome::Incomplete, "there is no record 0".to_owned()),
+        Some(None) => (Outcome::Tampered, "record 0 cannot be read".to_owned()),
+        Some(Some(leaf)) if leaf != expected => {
+            let reason = format!("record 0 has leaf hash {leaf}, the genesis names {expected}");
+            (Outcome::Tampered, reason)
+        }
+        Some(Some(_)) => {
+            let detail = "record 0 is the one that the genesis names";
+            checks.passed(names.first, Some(&input.origin), detail);
+            return None;
+        }
     };
-    checks.result(names.first, Some(&input.origin), result);
+    checks.failed(names.first, Some(&input.origin), problem.0, &problem.1);
+    leaf.map(|actual| BrokenRecord {
+        trail: input.origin.clone(),
+        seq: 0,
+        check: names.first,
+        expected: Some(expected),
+        actual,
+        reason: problem.1,
+    })
 }
 
 /// Every hash tile holds what follows from the records.

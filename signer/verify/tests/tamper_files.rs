@@ -6,14 +6,11 @@ mod common;
 
 use common::files::folder;
 use common::tampering::{MANIFESTS, pack, refused, tampered};
-use common::{ADMIN_TRAIL, Appliance, DECISIONS, METRICS, check, failed, time, verify_pinned};
-use countersign_trail::control::Body;
+use common::{ADMIN_TRAIL, Appliance, DECISIONS, check, failed, verify_pinned};
 use countersign_trail::evidence::{MANIFEST_FILE, PartLine, parse_parts, write_parts};
 use countersign_trail::hash::Hash;
 use countersign_trail::keys::Algorithm;
-use countersign_trail::record::{Content, Record};
-use countersign_trail::tree::leaf_hash;
-use countersign_verify::{Outcome, Verdict, text};
+use countersign_verify::{Outcome, text};
 
 #[test]
 fn parts_are_held_against_the_commitments() {
@@ -166,62 +163,6 @@ fn a_missing_administrator_is_found() {
         "{}",
         text::render(&report)
     );
-}
-
-#[test]
-fn a_client_without_a_grant_a_repeated_event_and_a_false_silence_are_found() {
-    let mut appliance = Appliance::with_records(Algorithm::Ed25519, 3);
-    let mut record = Record::parse(&appliance.records(METRICS)[2].bytes).unwrap();
-    let Content::Event(event) = &mut record.content else {
-        panic!("an event")
-    };
-    event.client = countersign_trail::id::MemberId::parse("olga").unwrap();
-    let mut again = record.clone();
-    for (seq, record) in [(3, &mut record), (4, &mut again)] {
-        record.header.seq = seq;
-        record.header.prev = leaf_hash(&appliance.records(METRICS)[seq as usize - 1].bytes);
-        appliance.push(
-            METRICS,
-            record,
-            appliance.records(METRICS)[2]
-                .parts
-                .iter()
-                .map(|part| at(part, seq))
-                .collect(),
-        );
-    }
-    let since = time(7);
-    appliance.clock += 100;
-    appliance.control(
-        METRICS,
-        &Body::Heartbeat(countersign_trail::control::HeartbeatBody { since }),
-    );
-    let report = verify_pinned(&appliance, &appliance.bundle());
-    assert_eq!(
-        report.outcome,
-        Outcome::Tampered,
-        "{}",
-        text::render(&report)
-    );
-    assert_eq!(
-        failed(&report),
-        ["clients", "event-ids", "gaps"],
-        "{}",
-        text::render(&report)
-    );
-    assert_eq!(
-        check(&report, "event-ids", Some(METRICS)).verdict,
-        Verdict::Failed
-    );
-    assert_eq!(report.first_broken.unwrap().seq, 3);
-}
-
-fn at(part: &PartLine, at: u64) -> PartLine {
-    let mut part = part.clone();
-    match &mut part {
-        PartLine::Given { seq, .. } | PartLine::Withheld { seq, .. } => *seq = at,
-    }
-    part
 }
 
 #[test]

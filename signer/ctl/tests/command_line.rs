@@ -1,6 +1,10 @@
 //! The command line itself: help, exit codes, completions, man pages, profiles.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
 
 use std::path::Path;
 use std::process::{Command, Output};

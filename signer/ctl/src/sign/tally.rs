@@ -43,17 +43,12 @@ pub(super) struct Summary {
     first_seq: Option<u64>,
     last_seq: Option<u64>,
     seconds: f64,
-    signed_per_second: f64,
-    latency_ms: Percentiles,
+    rate_per_second: f64,
+    /// Of each message, from its sending to its checked answer.
+    p50_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
     refusals: Vec<Refused>,
-}
-
-/// Of each message, from its sending to its checked answer.
-#[derive(Serialize)]
-struct Percentiles {
-    p50: f64,
-    p99: f64,
-    max: f64,
 }
 
 impl Tally {
@@ -141,16 +136,14 @@ impl Tally {
             first_seq: self.first_seq,
             last_seq: self.last_seq,
             seconds,
-            signed_per_second: if seconds > 0.0 {
+            rate_per_second: if seconds > 0.0 {
                 self.signed as f64 / seconds
             } else {
                 0.0
             },
-            latency_ms: Percentiles {
-                p50: latencies.percentile(50),
-                p99: latencies.percentile(99),
-                max: latencies.longest_ms(),
-            },
+            p50_ms: latencies.percentile(50),
+            p99_ms: latencies.percentile(99),
+            max_ms: latencies.longest_ms(),
             refusals: self.listed.clone(),
         }
     }
@@ -186,15 +179,20 @@ pub(super) fn text(summary: &Summary) -> String {
             format!("{} refused, {} failed", summary.refused, summary.failed),
         ));
     }
-    let Percentiles { p50, p99, max } = summary.latency_ms;
+    let Summary {
+        p50_ms,
+        p99_ms,
+        max_ms,
+        ..
+    } = summary;
     rows.push((
         "Rate",
         format!(
             "{:.0} events a second, {:.2} s",
-            summary.signed_per_second, summary.seconds
+            summary.rate_per_second, summary.seconds
         ),
     ));
-    rows.push(("Latency", format!("p50 {p50:.2} ms, p99 {p99:.2} ms, longest {max:.2} ms (a message, from sending to checked answer)")));
+    rows.push(("Latency", format!("p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, longest {max_ms:.2} ms (a message, from sending to checked answer)")));
     fields(&rows)
 }
 

@@ -9,11 +9,13 @@
 //! | [`access`] | who may do what |
 //! | [`admin_log`] | the admin records that the daemon writes by itself |
 //! | [`appliance`] | the running appliance: what every service works with |
+//! | [`backup`] | a copy of the store, and what a restore means |
 //! | [`clock`] | steps of the wall clock |
 //! | [`config`] | the one configuration struct |
 //! | [`documents`] | documents for the replay of the admin trail |
 //! | [`export`] | the evidence bundle |
 //! | [`fail`] | points at which a test build can be told to die |
+//! | [`fsck`] | everything derived again from the store |
 //! | [`genesis`] | the first ceremony: init and seal |
 //! | [`http`] | metrics, readiness, and what is public |
 //! | [`limits`] | how much may be in flight, and how fast |
@@ -35,11 +37,13 @@
 pub mod access;
 pub mod admin_log;
 pub mod appliance;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod documents;
 pub mod export;
 pub mod fail;
+pub mod fsck;
 pub mod genesis;
 pub mod http;
 pub mod limits;

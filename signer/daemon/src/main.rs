@@ -55,6 +55,19 @@ enum Command {
         #[arg(long = "signature", value_name = "MEMBER=FILE", required = true)]
         signatures: Vec<String>,
     },
+    /// Derive everything again from the store, with the daemon stopped, and say what is wrong: a line
+    /// each, exit code 1 with any.
+    Fsck {
+        /// Check this backup in place of the store.
+        #[arg(long, value_name = "FOLDER")]
+        backup: Option<PathBuf>,
+    },
+    /// Copy the store, also while the daemon runs.
+    Backup {
+        /// A new folder for the copy.
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+    },
     /// Allow a PIN to be tried again after it was refused. Put the right PIN in place first.
     PinClear {
         /// Whose PIN: `record` or `admin`.
@@ -108,10 +121,28 @@ fn act(cli: Cli) -> anyhow::Result<()> {
                 println!("{fingerprint}");
                 Ok(())
             }
+            Some(Command::Fsck { backup }) => check_store(&config, backup.as_deref()),
+            Some(Command::Backup { to }) => {
+                Ok(countersignd::backup::backup(&config, &cli.config, &to, &mut std::io::stdout().lock())?)
+            }
             Some(Command::PinClear { token }) => countersignd::pin::clear(&config, &token),
             Some(Command::HsmWorker) => Ok(()),
         }
     })
+}
+
+/// Checks the store, or a backup of it, against the configured genesis.
+fn check_store(config: &Config, copy: Option<&std::path::Path>) -> anyhow::Result<()> {
+    let genesis = config.genesis.context("the configuration has no `genesis`: set it to the fingerprint to check against")?;
+    let (data, heads) = match copy {
+        None => (config.data_dir.clone(), config.head_dir.clone()),
+        Some(copy) => (copy.to_owned(), copy.join(countersignd::backup::HEADS)),
+    };
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let findings = countersignd::fsck::fsck(&data, &heads, genesis, &mut out)?;
+    std::io::Write::flush(&mut out)?;
+    anyhow::ensure!(findings == 0, "the store has {findings} findings");
+    Ok(())
 }
 
 fn read(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {

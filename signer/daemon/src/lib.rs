@@ -12,6 +12,7 @@
 //! | [`backup`] | a copy of the store, and what a restore means |
 //! | [`clock`] | steps of the wall clock |
 //! | [`config`] | the one configuration struct |
+//! | [`decoding`] | reasons for what the gRPC framework refuses |
 //! | [`documents`] | documents for the replay of the admin trail |
 //! | [`export`] | the evidence bundle |
 //! | [`fail`] | points at which a test build can be told to die |
@@ -40,6 +41,7 @@ pub mod appliance;
 pub mod backup;
 pub mod clock;
 pub mod config;
+pub mod decoding;
 pub mod documents;
 pub mod export;
 pub mod fail;

@@ -132,7 +132,7 @@ impl Metrics {
         if self.clients.contains_key(client) { client.to_string() } else { OTHER.to_owned() }
     }
 
-    /// Counts a call. `operation` is a literal of this program, in snake case.
+    /// Counts a call. `operation` is a literal of this program: the name of the RPC.
     pub fn operation(&self, operation: &'static str, result: Result<(), Reason>) {
         let (outcome, reason) = match result {
             Ok(()) => (Outcome::Succeeded, "NONE"),
@@ -290,8 +290,8 @@ mod tests {
     #[test]
     fn operations_and_stages_and_connections() {
         let metrics = metrics();
-        metrics.operation("sign", Ok(()));
-        metrics.operation("sign", Err(Reason::Overloaded));
+        metrics.operation("Sign", Ok(()));
+        metrics.operation("Sign", Err(Reason::Overloaded));
         metrics.stage(Stage::Hsm, Duration::from_millis(1));
         metrics.batch(8192);
         let open = metrics.connection();
@@ -299,8 +299,8 @@ mod tests {
         drop(open);
         let text = metrics.encode();
         for want in [
-            "countersign_operations_total{operation=\"sign\",outcome=\"succeeded\",reason=\"NONE\"} 1\n",
-            "countersign_operations_total{operation=\"sign\",outcome=\"failed\",reason=\"OVERLOADED\"} 1\n",
+            "countersign_operations_total{operation=\"Sign\",outcome=\"succeeded\",reason=\"NONE\"} 1\n",
+            "countersign_operations_total{operation=\"Sign\",outcome=\"failed\",reason=\"OVERLOADED\"} 1\n",
             "countersign_stage_seconds_count{stage=\"hsm\"} 1\n",
             "countersign_batch_records_bucket{le=\"8192.0\"} 1\n",
             "countersign_connections 0\n",

@@ -35,8 +35,8 @@ pub enum Way {
 pub async fn init(config: &Config, plan_bytes: &[u8], way: Way) -> Result<Vec<u8>, CeremonyError> {
     let plan = Plan::parse(plan_bytes)?;
     check_config(config, &plan)?;
-    for dir in [&config.data_dir, &config.head_dir] {
-        std::fs::create_dir_all(dir).map_err(file_error(dir))?;
+    for dir in [&config.data_dir, &config.head_dir, &config.admin_token.state_dir, &config.record_token.state_dir] {
+        make_folder(dir)?;
     }
     let _lock = FolderLock::take(&config.data_dir)?;
     let plan_hash = Hash::of(plan_bytes);
@@ -89,6 +89,12 @@ async fn make(
     }
     records::write(&store, config, plan, &batches, &signers, &keys).await?;
     Ok(bytes)
+}
+
+/// A folder for the daemon's user alone.
+fn make_folder(dir: &Path) -> Result<(), CeremonyError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file_error(dir))
 }
 
 /// The configuration must speak of the tokens that people review in the plan.
@@ -179,7 +185,7 @@ async fn make_key(
 ) -> Result<(), CeremonyError> {
     let hsm = |error| CeremonyError::Hsm { token: role.word(), error };
     let name = match &trail {
-        Some(origin) => format!("{purpose} {origin}"),
+        Some(origin) => format!("{purpose}/{origin}"),
         None => purpose.to_string(),
     };
     let instance = plan.instance.to_string();
@@ -189,7 +195,7 @@ async fn make_key(
     pool.finalize_key(&made.cka_id, &instance, &name).await.map_err(hsm)?;
     progress.keys.push(GenesisKey {
         algorithm,
-        attributes: made.attributes,
+        attributes: made.attributes.into_iter().map(|(name, value)| (attribute_name(&name), value)).collect(),
         cka_id: hex::encode(&made.cka_id),
         kid: made.kid,
         origin: "generated".to_owned(),
@@ -203,6 +209,11 @@ async fn make_key(
     progress.save(&config.data_dir)?;
     tracing::info!(kid = %made.kid, %name, token = role.word(), "key made");
     Ok(())
+}
+
+/// A PKCS#11 attribute's name as documents write it: `CKA_ALWAYS_SENSITIVE` is `always_sensitive`.
+fn attribute_name(cka: &str) -> String {
+    cka.strip_prefix("CKA_").unwrap_or(cka).to_ascii_lowercase()
 }
 
 /// Lets the keys of a token be used for what the plan says.

@@ -240,6 +240,10 @@ pub(crate) fn of_client(error: ClientError) -> Failure {
         ClientError::Rejected(refusal) | ClientError::Exhausted { last: refusal, .. } => {
             of_refusal(&refusal)
         }
+        ClientError::UnknownTrail(trail) => failed(format!(
+            "the pinned genesis has no trail {trail} for events"
+        ))
+        .todo("countersign trails lists the trails; the admin trail takes no events."),
         ClientError::Trust(error) => Failure::new(
             Exit::Tampered,
             format!("the daemon's keys are not believed: {error}"),

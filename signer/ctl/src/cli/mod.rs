@@ -142,8 +142,12 @@ pub(crate) struct SignArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) salts: Option<PathBuf>,
     /// Events in one message, 1 to 4,096.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) batch: u16,
+    /// Messages that may wait for their answers, 1 to 64. More of both give a higher rate, and longer
+    /// latencies.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) window: u16,
     /// Show progress also where there is no terminal.
     #[arg(long)]
     pub(crate) progress: bool,

@@ -25,10 +25,6 @@ use crate::output::Output;
 use crate::progress::Progress;
 use crate::remote::of_client;
 
-/// Messages that wait for their answers. With the most events each (4,096), 64 of them are what the
-/// daemon reads ahead; 16 keep a token busy.
-const WINDOW: usize = 16;
-
 /// A message on its way.
 struct Sent {
     /// The line of each of its events.
@@ -43,7 +39,8 @@ pub(crate) async fn run(args: &SignArgs, output: Output) -> Outcome {
     let profile = args.connect.load()?;
     let trust = Trust::Genesis(profile.genesis()?);
     let mut config = ClientConfig::new(profile.connection, trust);
-    config.stream_window = WINDOW;
+    let window = usize::from(args.window);
+    config.stream_window = window;
     let total = input::count(&args.file)?;
     let mut receipts = Receipts::create(args)?;
     let client = Client::connect(config).await.map_err(of_client)?;
@@ -51,12 +48,12 @@ pub(crate) async fn run(args: &SignArgs, output: Output) -> Outcome {
     let lines = input::start(&args.file, 4 * usize::from(args.batch))?;
     let progress = Progress::maybe_records(args.progress, "sign", total);
     let tally = Arc::new(Mutex::new(Tally::new(args.trail.to_string())));
-    let (sent, mut answered) = mpsc::channel(WINDOW);
+    let (sent, mut answered) = mpsc::channel(window);
     let sending = tokio::spawn(send_all(
         lines,
         sender,
         sent,
-        usize::from(args.batch),
+        (usize::from(args.batch), window),
         Arc::clone(&tally),
     ));
     let ended = loop {
@@ -131,9 +128,14 @@ fn finish(
     match ended {
         Err(error) => {
             let failure = of_client(error);
-            let exit = failure.exit;
-            Some(Failure::new(exit, format!("{failure}\n  {unanswered} events were sent and not answered"))
-                .todo("Send the file again: events with an event_id that are signed already give the identical answer."))
+            let again = "Send the file again: events with an event_id that are signed already give the identical answer.";
+            let whole = format!("{failure}\n  {unanswered} events were sent and not answered");
+            match failure.exit {
+                Exit::Unavailable if unanswered > 0 => {
+                    Some(Failure::new(failure.exit, whole).todo(again))
+                }
+                _ => Some(failure),
+            }
         }
         Ok(()) => stopped,
     }
@@ -144,10 +146,10 @@ async fn send_all(
     mut lines: mpsc::Receiver<Outcome<Line>>,
     mut sender: SignSender,
     sent: mpsc::Sender<Sent>,
-    batch: usize,
+    (batch, window): (usize, usize),
     tally: Arc<Mutex<Tally>>,
 ) -> Outcome {
-    let window = Arc::new(Semaphore::new(WINDOW));
+    let window = Arc::new(Semaphore::new(window));
     loop {
         let Some(first) = lines.recv().await else {
             return Ok(());

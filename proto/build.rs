@@ -9,8 +9,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("countersign.v1.bin"), prost::Message::encode_to_vec(&descriptors))?;
     // `bytes::Bytes` for what is copied between store and wire: records, proofs and contents.
-    tonic_prost_build::configure()
-        .bytes(".countersign.v1")
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".countersign.v1").compile_fds(descriptors)?;
     Ok(())
 }

@@ -16,8 +16,12 @@ pub const ADMINISTRATORS: [&str; 4] = ["alice", "bob", "carol", "dave"];
 /// The trust domain of every stage.
 pub const DOMAIN: &str = "demo.example";
 /// The other members of every stage: id, role, serial number of the certificate.
-pub const MEMBERS: [(&str, &str, u64); 4] =
-    [("gateway-1", "gateway", 101), ("gateway-2", "gateway", 102), ("auditor-1", "auditor", 103), ("operator-1", "operator", 104)];
+pub const MEMBERS: [(&str, &str, u64); 4] = [
+    ("gateway-1", "gateway", 101),
+    ("gateway-2", "gateway", 102),
+    ("auditor-1", "auditor", 103),
+    ("operator-1", "operator", 104),
+];
 
 /// A trail of the stage.
 #[derive(Clone, Debug)]
@@ -124,7 +128,13 @@ impl Stage {
         fs::write(at("ceremony.toml"), ceremony)?;
         self.write_configuration()?;
         say("writing the ceremony plan");
-        run(self.binaries.command("countersign").args(["ceremony", "plan", "--file"]).arg(at("ceremony.toml")).arg("--out").arg(at("plan.json")))?;
+        run(self
+            .binaries
+            .command("countersign")
+            .args(["ceremony", "plan", "--file"])
+            .arg(at("ceremony.toml"))
+            .arg("--out")
+            .arg(at("plan.json")))?;
         say("countersignd init: the HSM makes the keys");
         run(self.countersignd(&["init"]).arg("--plan").arg(at("plan.json")).arg("--out").arg(at("genesis.json")))?;
         say("all four administrators sign the genesis document");
@@ -134,7 +144,12 @@ impl Stage {
             let signature = at(&format!("genesis.json.{person}.sig"));
             let mut sign = self.binaries.command("countersign");
             sign.args(["ceremony", "sign"]).arg(at("genesis.json")).arg("--plan").arg(at("plan.json"));
-            run(sign.arg("--key").arg(at("people").join(person)).arg("--out").arg(&signature).args(["--yes", "--force"]))?;
+            run(sign
+                .arg("--key")
+                .arg(at("people").join(person))
+                .arg("--out")
+                .arg(&signature)
+                .args(["--yes", "--force"]))?;
             seal.arg("--signature").arg(format!("{person}={}", signature.display()));
         }
         say("countersignd seal: the appliance is open");
@@ -146,22 +161,34 @@ impl Stage {
 
     /// The ceremony file, as people would write it.
     fn ceremony_file(&self) -> Result<String> {
-        let mut text = format!("instance = \"quickstart\"\nadmin_trail = \"{DOMAIN}/admin\"\nadmin_algorithm = \"ed25519\"\nevidence_algorithm = \"ed25519\"\napprovals = 2\nclient_roots = [\"tls/ca.pem\"]\n\n");
+        let mut text = format!(
+            "instance = \"quickstart\"\nadmin_trail = \"{DOMAIN}/admin\"\nadmin_algorithm = \"ed25519\"\nevidence_algorithm = \"ed25519\"\napprovals = 2\nclient_roots = [\"tls/ca.pem\"]\n\n"
+        );
         text += &fs::read_to_string(self.folder.join("hsm/serials.toml")).context("the tokens' serial numbers")?;
         for trail in &self.options.trails {
             let (mode, algorithm) = (trail.mode, trail.algorithm);
-            write!(text, "[[trails]]\norigin = \"{}\"\nmode = \"{mode}\"\ncheckpoint_algorithm = \"{algorithm}\"\n", trail.origin)?;
+            write!(
+                text,
+                "[[trails]]\norigin = \"{}\"\nmode = \"{mode}\"\ncheckpoint_algorithm = \"{algorithm}\"\n",
+                trail.origin
+            )?;
             if mode == "record" {
                 writeln!(text, "record_algorithm = \"{algorithm}\"")?;
             }
             text += "\n";
         }
         for person in ADMINISTRATORS {
-            write!(text, "[[members]]\nid = \"{person}\"\nname = \"{person}\"\nrole = \"administrator\"\nspiffe_ids = [\"spiffe://{DOMAIN}/{person}\"]\nssh_key_files = [\"people/{person}.pub\"]\n\n")?;
+            write!(
+                text,
+                "[[members]]\nid = \"{person}\"\nname = \"{person}\"\nrole = \"administrator\"\nspiffe_ids = [\"spiffe://{DOMAIN}/{person}\"]\nssh_key_files = [\"people/{person}.pub\"]\n\n"
+            )?;
         }
         let grants: Vec<String> = self.options.trails.iter().map(|trail| format!("\"{}\"", trail.origin)).collect();
         for (id, role, _) in MEMBERS {
-            write!(text, "[[members]]\nid = \"{id}\"\nname = \"{id}\"\nrole = \"{role}\"\nspiffe_ids = [\"spiffe://{DOMAIN}/{id}\"]\n")?;
+            write!(
+                text,
+                "[[members]]\nid = \"{id}\"\nname = \"{id}\"\nrole = \"{role}\"\nspiffe_ids = [\"spiffe://{DOMAIN}/{id}\"]\n"
+            )?;
             if role == "gateway" {
                 writeln!(text, "grants = [{}]", grants.join(", "))?;
             }
@@ -211,7 +238,8 @@ impl Stage {
     pub fn serial(&self, role: &str) -> Result<String> {
         let text = fs::read_to_string(self.folder.join("hsm/serials.toml"))?;
         let (_, table) = text.split_once(&format!("[tokens.{role}]")).context("serials.toml lacks a token")?;
-        let line = table.lines().find_map(|line| line.strip_prefix("serial = ")).context("serials.toml lacks a serial")?;
+        let line =
+            table.lines().find_map(|line| line.strip_prefix("serial = ")).context("serials.toml lacks a serial")?;
         Ok(line.trim_matches('"').to_owned())
     }
 
@@ -244,7 +272,10 @@ impl Stage {
     /// A `countersign` command as a member.
     pub fn countersign(&self, member: &str, arguments: &[&str]) -> Command {
         let mut command = self.binaries.command("countersign");
-        command.env("COUNTERSIGN_PROFILE", self.profile(member)).env("XDG_STATE_HOME", self.folder.join("state")).args(arguments);
+        command
+            .env("COUNTERSIGN_PROFILE", self.profile(member))
+            .env("XDG_STATE_HOME", self.folder.join("state"))
+            .args(arguments);
         command
     }
 }

@@ -74,10 +74,7 @@ fn parts_stand_sorted_and_only_where_given() {
     let names: Vec<&str> = decoded.parts.iter().map(|part| part.name.as_str()).collect();
     assert_eq!(names, ["facts", "request", "response", "review", "subject"]);
     assert_eq!(facts(&decoded), b"{}");
-    assert_eq!(
-        decoded.parts[1].body,
-        PartBody::Data { bytes: Bytes::from_static(b"hi"), salt: Some([9; 32]) }
-    );
+    assert_eq!(decoded.parts[1].body, PartBody::Data { bytes: Bytes::from_static(b"hi"), salt: Some([9; 32]) });
     assert!(decode(&event()).unwrap().parts.is_empty());
 }
 
@@ -110,25 +107,61 @@ fn each_broken_field_is_named() {
         (in_facts(|f| f.occurred_at = "yesterday".to_owned()), INVALID_EVENT, "facts.occurred_at wants"),
         (in_facts(|f| f.request_id = "x".repeat(257)), INVALID_EVENT, "facts.request_id has 257"),
         (in_facts(|f| f.classification = vec![String::new(); 65]), INVALID_EVENT, "facts.classification has 65"),
-        ({
-            let long = long.clone();
-            in_facts(move |f| f.classification = vec![String::new(), long.clone()])
-        }, INVALID_EVENT, "facts.classification[1] has 4097"),
-        ({
-            let long = long.clone();
-            in_facts(move |f| f.agent = Some(v1::Agent { name: long.clone(), ..v1::Agent::default() }))
-        }, INVALID_EVENT, "facts.agent.name has 4097"),
-        (in_facts(move |f| drop(f.attributes.insert("k".to_owned(), long.clone()))), INVALID_EVENT, "facts.attributes[0].value has 4097"),
-        (in_facts(|f| f.attributes = (0..65).map(|n| (n.to_string(), String::new())).collect()), INVALID_EVENT, "facts.attributes has 65"),
-        (in_facts(|f| f.cost = Some(v1::Cost { currency: "usd".to_owned(), ..v1::Cost::default() })), INVALID_EVENT, "facts.cost.currency wants"),
-        (Box::new(|e| e.review = Some(v1::Review { reviewers: vec![v1::Reviewer::default(); 17] })), INVALID_EVENT, "review.reviewers has 17"),
+        (
+            {
+                let long = long.clone();
+                in_facts(move |f| f.classification = vec![String::new(), long.clone()])
+            },
+            INVALID_EVENT,
+            "facts.classification[1] has 4097",
+        ),
+        (
+            {
+                let long = long.clone();
+                in_facts(move |f| f.agent = Some(v1::Agent { name: long.clone(), ..v1::Agent::default() }))
+            },
+            INVALID_EVENT,
+            "facts.agent.name has 4097",
+        ),
+        (
+            in_facts(move |f| drop(f.attributes.insert("k".to_owned(), long.clone()))),
+            INVALID_EVENT,
+            "facts.attributes[0].value has 4097",
+        ),
+        (
+            in_facts(|f| f.attributes = (0..65).map(|n| (n.to_string(), String::new())).collect()),
+            INVALID_EVENT,
+            "facts.attributes has 65",
+        ),
+        (
+            in_facts(|f| f.cost = Some(v1::Cost { currency: "usd".to_owned(), ..v1::Cost::default() })),
+            INVALID_EVENT,
+            "facts.cost.currency wants",
+        ),
+        (
+            Box::new(|e| e.review = Some(v1::Review { reviewers: vec![v1::Reviewer::default(); 17] })),
+            INVALID_EVENT,
+            "review.reviewers has 17",
+        ),
         (Box::new(|e| e.request = Some(v1::Content::default())), INVALID_EVENT, "request.data is missing"),
         (Box::new(|e| e.request = Some(content("", data(b"x"), &[]))), INVALID_EVENT, "request.media_type wants"),
         (Box::new(|e| e.request = Some(content("a b", data(b"x"), &[]))), INVALID_EVENT, "request.media_type wants"),
         (Box::new(|e| e.response = Some(content("a/b", data(b"x"), &[0; 31]))), INVALID_EVENT, "response.salt has 31"),
-        (Box::new(|e| e.response = Some(content("a/b", Commitment(vec![0; 33].into()), &[]))), INVALID_EVENT, "response.commitment has 33"),
-        (Box::new(|e| e.response = Some(content("a/b", Commitment(vec![0; 32].into()), &[0; 32]))), INVALID_EVENT, "response.salt stands"),
-        (Box::new(|e| e.request = Some(content("a/b", data(&vec![0; MAX_PARTS_BYTES + 1]), &[]))), EVENT_TOO_LARGE, "the parts of the event up to request"),
+        (
+            Box::new(|e| e.response = Some(content("a/b", Commitment(vec![0; 33].into()), &[]))),
+            INVALID_EVENT,
+            "response.commitment has 33",
+        ),
+        (
+            Box::new(|e| e.response = Some(content("a/b", Commitment(vec![0; 32].into()), &[0; 32]))),
+            INVALID_EVENT,
+            "response.salt stands",
+        ),
+        (
+            Box::new(|e| e.request = Some(content("a/b", data(&vec![0; MAX_PARTS_BYTES + 1]), &[]))),
+            EVENT_TOO_LARGE,
+            "the parts of the event up to request",
+        ),
         (Box::new(|e| e.links = vec![v1::Link::default(); 17]), INVALID_EVENT, "links has 17"),
         (Box::new(|e| e.links = vec![v1::Link::default()]), INVALID_LINK, "links[0].leaf_hash"),
     ];
@@ -167,7 +200,14 @@ fn money_is_a_plain_decimal() {
 
 fn word() -> BoxedStrategy<String> {
     // Empty strings, control characters, both sides of the surrogates, and plain ASCII.
-    prop_oneof![Just(String::new()), "[a-z]{1,8}", "[\\x00-\\x7f]{0,6}", "[\u{d7ff}\u{e000}-\u{10ffff}]{1,3}", any::<String>()].boxed()
+    prop_oneof![
+        Just(String::new()),
+        "[a-z]{1,8}",
+        "[\\x00-\\x7f]{0,6}",
+        "[\u{d7ff}\u{e000}-\u{10ffff}]{1,3}",
+        any::<String>()
+    ]
+    .boxed()
 }
 
 /// The members of an object of strings, the empty ones left out.
@@ -240,17 +280,23 @@ fn tree(f: &v1::Facts) -> Value {
         put(&mut object, name, json!(text));
     }
     let agent = f.agent.as_ref().map(|a| texts(&[("id", &a.id), ("name", &a.name), ("version", &a.version)]));
-    let model = f.model.as_ref().map(|m| texts(&[("provider", &m.provider), ("name", &m.name), ("version", &m.version)]));
+    let model =
+        f.model.as_ref().map(|m| texts(&[("provider", &m.provider), ("name", &m.name), ("version", &m.version)]));
     let tool = f.tool.as_ref().map(|t| texts(&[("name", &t.name), ("server", &t.server), ("call_id", &t.call_id)]));
     let policy = f.policy.as_ref().map(|p| texts(&[("id", &p.id), ("version", &p.version), ("digest", &p.digest)]));
-    let cost = f.cost.as_ref().map(|c| texts(&[("estimated", &c.estimated), ("settled", &c.settled), ("currency", &c.currency)]));
+    let cost = f
+        .cost
+        .as_ref()
+        .map(|c| texts(&[("estimated", &c.estimated), ("settled", &c.settled), ("currency", &c.currency)]));
     let tokens = f.tokens.as_ref();
     let tokens = tokens.map(|t| json!({"prompt": t.prompt.to_string(), "completion": t.completion.to_string()}));
-    let messages = [("agent", agent), ("model", model), ("tool", tool), ("policy", policy), ("cost", cost), ("tokens", tokens)];
+    let messages =
+        [("agent", agent), ("model", model), ("tool", tool), ("policy", policy), ("cost", cost), ("tokens", tokens)];
     for (name, value) in messages {
         put(&mut object, name, value.unwrap_or_else(|| json!({})));
     }
-    let results = f.policy_results.iter().map(|r| texts(&[("name", &r.name), ("outcome", &r.outcome), ("detail", &r.detail)]));
+    let results =
+        f.policy_results.iter().map(|r| texts(&[("name", &r.name), ("outcome", &r.outcome), ("detail", &r.detail)]));
     put(&mut object, "policy_results", results.collect());
     let redactions = f.redactions.iter().map(|r| {
         let mut redaction = texts(&[("label", &r.label), ("field", &r.field)]);

@@ -44,8 +44,9 @@ impl TrustedKey {
                     && signature[..32] != NEUTRAL
                     && self.parsed.verify_sig(message, signature).is_ok()
             }
-            Algorithm::EcdsaP256 => ecdsa::der_to_raw(signature)
-                .is_ok_and(|raw| self.parsed.verify_sig(message, &raw).is_ok()),
+            Algorithm::EcdsaP256 => {
+                ecdsa::der_to_raw(signature).is_ok_and(|raw| self.parsed.verify_sig(message, &raw).is_ok())
+            }
         }
     }
 

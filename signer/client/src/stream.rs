@@ -41,7 +41,8 @@ impl Client {
             changed: Notify::new(),
             state: Mutex::default(),
         });
-        let receiver = SignReceiver { shared: Arc::clone(&shared), answers: None, retry: None, progress: Instant::now() };
+        let receiver =
+            SignReceiver { shared: Arc::clone(&shared), answers: None, retry: None, progress: Instant::now() };
         Ok((SignSender(shared), receiver))
     }
 }
@@ -278,7 +279,8 @@ impl SignReceiver {
         let mut results = Vec::with_capacity(message.sent.len());
         let (mut again, mut places) = (Vec::new(), Vec::new());
         let mut longest: Option<Refusal> = None;
-        for (place, (outcome, sent)) in outcomes.map_err(ClientError::Alarm)?.into_iter().zip(message.sent).enumerate() {
+        for (place, (outcome, sent)) in outcomes.map_err(ClientError::Alarm)?.into_iter().zip(message.sent).enumerate()
+        {
             if let Outcome::Refused(refused) = &outcome
                 && refused.retry_after.is_some()
             {

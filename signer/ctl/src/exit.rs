@@ -62,11 +62,7 @@ pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 impl Failure {
     /// A failure that says what happened to what.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
-        Failure {
-            exit,
-            message: message.into(),
-            todo: None,
-        }
+        Failure { exit, message: message.into(), todo: None }
     }
 
     /// Adds what to do about it.

@@ -25,19 +25,13 @@ pub(crate) fn man(folder: &Path, output: Output) -> Outcome {
     command.build();
     let mut written = Vec::new();
     page(folder, &command, "countersign", &mut written)?;
-    output.show(&written, |names| {
-        names
-            .iter()
-            .map(|name| format!("{}\n", folder.join(name).display()))
-            .collect()
-    })
+    output.show(&written, |names| names.iter().map(|name| format!("{}\n", folder.join(name).display())).collect())
 }
 
 fn page(folder: &Path, command: &Command, name: &str, written: &mut Vec<String>) -> Outcome {
     let mut text = Vec::new();
     let page = clap_mangen::Man::new(command.clone()).title(name.to_uppercase());
-    page.render(&mut text)
-        .map_err(|error| failed(format!("man page of {name}: {error}")))?;
+    page.render(&mut text).map_err(|error| failed(format!("man page of {name}: {error}")))?;
     let file = format!("{name}.1");
     files::write(&folder.join(&file), &text, true)?;
     written.push(file);

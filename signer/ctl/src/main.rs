@@ -35,16 +35,9 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let asked = matches!(
-                error.kind(),
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-            );
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             let _ = error.print();
-            return if asked {
-                ExitCode::SUCCESS
-            } else {
-                Exit::Usage.into()
-            };
+            return if asked { ExitCode::SUCCESS } else { Exit::Usage.into() };
         }
     };
     match run(&cli) {
@@ -63,10 +56,7 @@ fn run(cli: &Cli) -> Outcome {
         Command::Completions { shell } => generate::completions(*shell, output),
         Command::Man { folder } => generate::man(folder, output),
         remote => {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build();
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;
             runtime.block_on(call(remote, output))
         }

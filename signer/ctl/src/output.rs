@@ -17,11 +17,7 @@ pub(crate) struct Output {
 impl Output {
     /// Prints `value` as JSON, or what `text` makes of it.
     pub(crate) fn show<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Outcome {
-        if self.json {
-            self.line(&to_json(value)?)
-        } else {
-            self.raw(text(value).as_bytes())
-        }
+        if self.json { self.line(&to_json(value)?) } else { self.raw(text(value).as_bytes()) }
     }
 
     /// Prints one line.
@@ -34,33 +30,25 @@ impl Output {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => {
-                written.map_err(|error| failed(format!("cannot write to standard output: {error}")))
-            }
+            written => written.map_err(|error| failed(format!("cannot write to standard output: {error}"))),
         }
     }
 }
 
 /// `value` as indented JSON.
 pub(crate) fn to_json<T: Serialize>(value: &T) -> Outcome<String> {
-    serde_json::to_string_pretty(value)
-        .map_err(|error| failed(format!("cannot write JSON: {error}")))
+    serde_json::to_string_pretty(value).map_err(|error| failed(format!("cannot write JSON: {error}")))
 }
 
 /// `text` without anything that could steer a terminal: control characters are written as escapes,
 /// and so are the marks that change the direction of text.
 pub(crate) fn plain(text: &str) -> String {
     let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if steers(c) {
-            out.extend(c.escape_unicode())
-        } else {
-            out.push(c)
-        }
+        if steers(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
     }
     out
 }
@@ -72,14 +60,8 @@ pub(crate) fn plain_lines(text: &str) -> String {
 
 /// Rows under headings, in columns two spaces apart.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| row.iter().map(|cell| plain(cell)).collect())
-        .collect();
-    let mut widths: Vec<usize> = headings
-        .iter()
-        .map(|heading| heading.chars().count())
-        .collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
+    let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -94,12 +76,7 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
         out.push_str(line.trim_end());
         out.push('\n');
     };
-    push(
-        &headings
-            .iter()
-            .map(|heading| (*heading).to_owned())
-            .collect::<Vec<_>>(),
-    );
+    push(&headings.iter().map(|heading| (*heading).to_owned()).collect::<Vec<_>>());
     for row in &rows {
         push(row);
     }
@@ -108,11 +85,7 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
 
 /// Named values, one a line, the names in one column.
 pub(crate) fn fields(rows: &[(&str, String)]) -> String {
-    let width = rows
-        .iter()
-        .map(|(name, _)| name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let mut out = String::new();
     for (name, value) in rows {
         let _ = writeln!(out, "{name:<width$}  {}", plain(value));

@@ -67,11 +67,7 @@ impl ConnectArgs {
     /// Reads the profile and the files that it names.
     pub(crate) fn load(&self) -> Outcome<Profile> {
         let file = self.file()?;
-        let endpoint = self
-            .endpoint
-            .clone()
-            .or(file.endpoint)
-            .ok_or_else(|| missing("endpoint"))?;
+        let endpoint = self.endpoint.clone().or(file.endpoint).ok_or_else(|| missing("endpoint"))?;
         let pem = |option: &Option<PathBuf>, from_file: Option<PathBuf>, name: &str| {
             let path = option.clone().or(from_file).ok_or_else(|| missing(name))?;
             files::read(&path, MAX_PEM_LEN)
@@ -83,10 +79,7 @@ impl ConnectArgs {
         connection.server_name = self.server_name.clone().or(file.server_name);
         let genesis = self.genesis.clone().or(file.genesis);
         let genesis = genesis.map(|text| fingerprint(&text)).transpose()?;
-        Ok(Profile {
-            connection,
-            genesis,
-        })
+        Ok(Profile { connection, genesis })
     }
 
     /// The profile file, its paths made relative to where we are.
@@ -96,18 +89,11 @@ impl ConnectArgs {
         };
         let text = files::read_text(path, MAX_PROFILE_LEN)?;
         let mut file: ProfileFile = toml::from_str(&text).map_err(|error| {
-            usage(format!(
-                "{}: {}",
-                path.display(),
-                error.to_string().trim_end()
-            ))
-            .todo("A profile has endpoint, server_name, ca, certificate, key and genesis.")
+            usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
+                .todo("A profile has endpoint, server_name, ca, certificate, key and genesis.")
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for value in [&mut file.ca, &mut file.certificate, &mut file.key]
-            .into_iter()
-            .flatten()
-        {
+        for value in [&mut file.ca, &mut file.certificate, &mut file.key].into_iter().flatten() {
             *value = folder.join(&value);
         }
         // A path cannot be 64 hexadecimal digits by accident that matters: the digits win.
@@ -123,8 +109,9 @@ impl Profile {
     /// The pinned genesis fingerprint.
     pub(crate) fn genesis(&self) -> Outcome<Hash> {
         self.genesis.ok_or_else(|| {
-            usage("no genesis fingerprint is pinned, so no answer could be checked")
-                .todo("Give --genesis FINGERPRINT or set genesis in the profile; the people of the ceremony publish it.")
+            usage("no genesis fingerprint is pinned, so no answer could be checked").todo(
+                "Give --genesis FINGERPRINT or set genesis in the profile; the people of the ceremony publish it.",
+            )
         })
     }
 
@@ -136,9 +123,8 @@ impl Profile {
 
 fn missing(name: &str) -> crate::exit::Failure {
     let option = name.replace('_', "-");
-    usage(format!("{name} is not set")).todo(format!(
-        "Give --{option}, or a profile with {name} by --profile FILE or COUNTERSIGN_PROFILE."
-    ))
+    usage(format!("{name} is not set"))
+        .todo(format!("Give --{option}, or a profile with {name} by --profile FILE or COUNTERSIGN_PROFILE."))
 }
 
 /// A fingerprint, or the one in the file of that name.
@@ -150,9 +136,6 @@ fn fingerprint(text: &str) -> Outcome<Hash> {
         usage(format!("genesis {text:?} is neither a fingerprint nor a file that holds one: {problem}"))
             .todo("A fingerprint is 64 lower-case hexadecimal digits: countersign ceremony fingerprint genesis.json.")
     };
-    let read =
-        files::read_text(Path::new(text), 256).map_err(|failure| wrong(failure.to_string()))?;
-    read.trim()
-        .parse()
-        .map_err(|error: countersign_trail::hash::HashError| wrong(error.to_string()))
+    let read = files::read_text(Path::new(text), 256).map_err(|failure| wrong(failure.to_string()))?;
+    read.trim().parse().map_err(|error: countersign_trail::hash::HashError| wrong(error.to_string()))
 }

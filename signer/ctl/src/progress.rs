@@ -31,13 +31,7 @@ pub(crate) struct Lines {
 impl Progress {
     /// Counts records towards `total`.
     pub(crate) fn records(wanted: bool, what: &'static str, total: u64) -> Progress {
-        Progress::new(
-            wanted,
-            what,
-            Some(total),
-            "{msg} {wide_bar} {pos}/{len} {per_sec} {eta}",
-            false,
-        )
+        Progress::new(wanted, what, Some(total), "{msg} {wide_bar} {pos}/{len} {per_sec} {eta}", false)
     }
 
     /// Counts records, towards a total where it is known.
@@ -50,26 +44,12 @@ impl Progress {
 
     /// Counts bytes, their total unknown.
     pub(crate) fn bytes(wanted: bool, what: &'static str) -> Progress {
-        Progress::new(
-            wanted,
-            what,
-            None,
-            "{msg} {spinner} {bytes} {bytes_per_sec}",
-            true,
-        )
+        Progress::new(wanted, what, None, "{msg} {spinner} {bytes} {bytes_per_sec}", true)
     }
 
-    fn new(
-        wanted: bool,
-        what: &'static str,
-        total: Option<u64>,
-        template: &str,
-        bytes: bool,
-    ) -> Progress {
+    fn new(wanted: bool, what: &'static str, total: Option<u64>, template: &str, bytes: bool) -> Progress {
         if stderr().is_terminal() {
-            let bar = total
-                .map_or_else(ProgressBar::new_spinner, ProgressBar::new)
-                .with_message(what);
+            let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new).with_message(what);
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
@@ -78,13 +58,7 @@ impl Progress {
         if !wanted {
             return Progress::Off;
         }
-        let lines = Lines {
-            what,
-            bytes,
-            total,
-            position: Cell::new(0),
-            last: Cell::new(Instant::now()),
-        };
+        let lines = Lines { what, bytes, total, position: Cell::new(0), last: Cell::new(Instant::now()) };
         Progress::Lines(lines)
     }
 

@@ -1,20 +1,13 @@
 //! The command line itself: help, exit codes, completions, man pages, profiles.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test stops at the first surprise"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 fn countersign(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-    command
-        .args(args)
-        .env_remove("COUNTERSIGN_PROFILE")
-        .stdin(std::process::Stdio::null());
+    command.args(args).env_remove("COUNTERSIGN_PROFILE").stdin(std::process::Stdio::null());
     command.output().unwrap()
 }
 
@@ -48,16 +41,9 @@ fn every_help_text_says_how_it_may_end() {
         let output = countersign(&[command, &["--help"][..]].concat());
         let help = text(&output.stdout);
         assert!(output.status.success(), "{command:?}: {help}");
-        assert!(
-            help.contains("Exit codes"),
-            "{command:?} does not say its exit codes"
-        );
-        let leaf =
-            command.len() == 2 || !["ceremony"].contains(command.first().unwrap_or(&"ceremony"));
-        assert!(
-            !leaf || help.contains("Examples:") || command.contains(&"fingerprint"),
-            "{command:?} has no example"
-        );
+        assert!(help.contains("Exit codes"), "{command:?} does not say its exit codes");
+        let leaf = command.len() == 2 || !["ceremony"].contains(command.first().unwrap_or(&"ceremony"));
+        assert!(!leaf || help.contains("Examples:") || command.contains(&"fingerprint"), "{command:?} has no example");
         let json = countersign(&[command, &["--json", "--help"][..]].concat());
         assert!(json.status.success(), "{command:?} does not take --json");
     }
@@ -73,25 +59,12 @@ fn wrong_usage_is_64() {
         &["record", "acme.example/a", "1", "--event-id", "x"],
         &["export"],
         &["export", "--csv", "x.csv"],
-        &[
-            "export",
-            "--out",
-            "a.zip",
-            "--csv",
-            "x.csv",
-            "--trail",
-            "acme.example/a",
-        ],
+        &["export", "--out", "a.zip", "--csv", "x.csv", "--trail", "acme.example/a"],
         &["keys", "--at-seq", "3"],
     ];
     for args in wrong {
         let output = countersign(args);
-        assert_eq!(
-            output.status.code(),
-            Some(64),
-            "{args:?}: {}",
-            text(&output.stderr)
-        );
+        assert_eq!(output.status.code(), Some(64), "{args:?}: {}", text(&output.stderr));
         assert!(!output.stderr.is_empty());
     }
 }
@@ -102,22 +75,13 @@ fn completions_of_every_shell() {
         let output = countersign(&["completions", shell]);
         assert!(output.status.success(), "{shell}");
         let script = text(&output.stdout);
-        assert!(
-            script.contains("fingerprint") && script.contains("withhold"),
-            "{shell} lacks commands"
-        );
+        assert!(script.contains("fingerprint") && script.contains("withhold"), "{shell} lacks commands");
     }
-    let check = Command::new("bash")
-        .args(["-n", "/dev/stdin"])
-        .stdin(std::process::Stdio::piped())
-        .spawn();
+    let check = Command::new("bash").args(["-n", "/dev/stdin"]).stdin(std::process::Stdio::piped()).spawn();
     let mut check = check.unwrap();
     let script = countersign(&["completions", "bash"]).stdout;
     std::io::Write::write_all(&mut check.stdin.take().unwrap(), &script).unwrap();
-    assert!(
-        check.wait().unwrap().success(),
-        "bash does not parse its completions"
-    );
+    assert!(check.wait().unwrap().success(), "bash does not parse its completions");
 }
 
 #[test]
@@ -128,8 +92,8 @@ fn a_man_page_for_every_command() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     for command in &COMMANDS[..16] {
         let name = [&["countersign"], *command].concat().join("-");
-        let page = std::fs::read_to_string(folder.join(format!("{name}.1")))
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let page =
+            std::fs::read_to_string(folder.join(format!("{name}.1"))).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(page.contains(".TH"), "{name} is no man page");
     }
 }
@@ -144,37 +108,22 @@ fn what_is_missing_for_a_connection_is_named() {
         (output.status.code().unwrap(), text(&output.stderr))
     };
     let (code, message) = run("");
-    assert!(
-        code == 64 && message.contains("endpoint is not set") && message.contains("--endpoint"),
-        "{message}"
-    );
+    assert!(code == 64 && message.contains("endpoint is not set") && message.contains("--endpoint"), "{message}");
     let (code, message) = run("endpoint = \"https://127.0.0.1:1\"");
     assert!(code == 64 && message.contains("ca is not set"), "{message}");
     let (code, message) = run("endpiont = \"x\"");
-    assert!(
-        code == 64 && message.contains("endpiont") && message.contains("line 1"),
-        "{message}"
-    );
+    assert!(code == 64 && message.contains("endpiont") && message.contains("line 1"), "{message}");
     let (code, message) = run("endpoint = \"https://127.0.0.1:1\"\nca = \"none.pem\"");
     let beside = Path::new(profile.parent().unwrap()).join("none.pem");
-    assert!(
-        code == 1 && message.contains(beside.to_str().unwrap()),
-        "{message}"
-    );
+    assert!(code == 1 && message.contains(beside.to_str().unwrap()), "{message}");
 }
 
 #[test]
 fn a_daemon_that_is_not_there_is_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
-        .unwrap()
-        .self_signed(&key)
-        .unwrap();
-    for (name, pem) in [
-        ("ca.pem", certificate.pem()),
-        ("key.pem", key.serialize_pem()),
-    ] {
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    for (name, pem) in [("ca.pem", certificate.pem()), ("key.pem", key.serialize_pem())] {
         std::fs::write(dir.path().join(name), pem).unwrap();
     }
     let file = dir.path().join("profile.toml");
@@ -185,31 +134,12 @@ fn a_daemon_that_is_not_there_is_unavailable() {
     let output = countersign(&["status", "--profile", profile]);
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{message}");
-    assert!(
-        message.contains("https://127.0.0.1:1") && message.contains("Check that the daemon runs"),
-        "{message}"
-    );
+    assert!(message.contains("https://127.0.0.1:1") && message.contains("Check that the daemon runs"), "{message}");
     // What is checked before anything is sent.
-    let unpinned = countersign(&[
-        "sign",
-        "--profile",
-        profile,
-        "--trail",
-        "acme.example/a",
-        "-",
-    ]);
+    let unpinned = countersign(&["sign", "--profile", profile, "--trail", "acme.example/a", "-"]);
     assert_eq!(unpinned.status.code(), Some(64));
     assert!(text(&unpinned.stderr).contains("no genesis fingerprint is pinned"));
-    let wrong = countersign(&[
-        "sign",
-        "--profile",
-        profile,
-        "--trail",
-        "acme.example/a",
-        "--genesis",
-        "12",
-        "-",
-    ]);
+    let wrong = countersign(&["sign", "--profile", profile, "--trail", "acme.example/a", "--genesis", "12", "-"]);
     assert_eq!(wrong.status.code(), Some(64));
     assert!(text(&wrong.stderr).contains("64 lower-case hexadecimal digits"));
 }

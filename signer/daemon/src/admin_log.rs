@@ -104,7 +104,13 @@ impl AdminLog {
             if now != recorded {
                 match self.hsm(token, now.0, now.1.clone()).await {
                     Ok(seq) => {
-                        tracing::warn!(token = token.word(), ready = now.0, reason = now.1, admin_seq = seq, "the token's service changed");
+                        tracing::warn!(
+                            token = token.word(),
+                            ready = now.0,
+                            reason = now.1,
+                            admin_seq = seq,
+                            "the token's service changed"
+                        );
                         recorded = now;
                     }
                     Err(error) => {

@@ -48,7 +48,8 @@ pub struct Appliance {
 impl Appliance {
     /// A trail by the name that a caller gave.
     pub fn trail(&self, name: &str) -> Result<&TrailHandle, Refusal> {
-        let unknown = || Refusal::new(Reason::UnknownTrail, "no trail of this name; ListTrails names those that you may read");
+        let unknown =
+            || Refusal::new(Reason::UnknownTrail, "no trail of this name; ListTrails names those that you may read");
         let origin = Origin::parse(name).map_err(|_| unknown())?;
         self.trails.get(&origin).ok_or_else(unknown)
     }

@@ -134,7 +134,10 @@ impl ExportError {
             }
             error => {
                 tracing::error!(%error, "an export failed: nothing was signed");
-                Refusal::new(Reason::Internal, "what is stored does not lead to its signed heads; the daemon's log says more")
+                Refusal::new(
+                    Reason::Internal,
+                    "what is stored does not lead to its signed heads; the daemon's log says more",
+                )
             }
         }
     }
@@ -162,8 +165,11 @@ impl Exporter {
     pub fn start(&self, selection: Selection, guard: Guard) -> Result<Chunks, Refusal> {
         let slot = self.slots.clone().try_acquire_owned();
         let slot = slot.map_err(|_| {
-            Refusal::new(Reason::Overloaded, format!("{MAX_EXPORTS} exports are under way; try again when one has ended"))
-                .retry_after(Duration::from_secs(10))
+            Refusal::new(
+                Reason::Overloaded,
+                format!("{MAX_EXPORTS} exports are under way; try again when one has ended"),
+            )
+            .retry_after(Duration::from_secs(10))
         })?;
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let sink = Sink { sender, guard, runtime: Handle::current() };

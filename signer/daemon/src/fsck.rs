@@ -192,7 +192,12 @@ fn documents(connection: &Connection, findings: &mut Findings<'_>) -> rusqlite::
             findings.differs(format_args!("document {name}"), "SHA-256", &name, found);
         }
         if bytes.len() > MAX_DOCUMENT_LEN {
-            findings.differs(format_args!("document {name}"), "length", format_args!("at most {MAX_DOCUMENT_LEN}"), bytes.len());
+            findings.differs(
+                format_args!("document {name}"),
+                "length",
+                format_args!("at most {MAX_DOCUMENT_LEN}"),
+                bytes.len(),
+            );
         }
     }
     Ok(())
@@ -213,8 +218,13 @@ fn unnamed(connection: &Connection, state: &AdminState, findings: &mut Findings<
 }
 
 /// The rows of the trails, each held against the genesis.
-fn trails(connection: &Connection, state: &AdminState, findings: &mut Findings<'_>) -> rusqlite::Result<Vec<TrailLine>> {
-    let mut query = connection.prepare("SELECT no, origin, size, leaf, time, signed, latched FROM trails ORDER BY no")?;
+fn trails(
+    connection: &Connection,
+    state: &AdminState,
+    findings: &mut Findings<'_>,
+) -> rusqlite::Result<Vec<TrailLine>> {
+    let mut query =
+        connection.prepare("SELECT no, origin, size, leaf, time, signed, latched FROM trails ORDER BY no")?;
     let mut rows = query.query([])?;
     let mut lines: Vec<TrailLine> = Vec::new();
     while let Some(row) = rows.next()? {
@@ -236,7 +246,12 @@ fn trails(connection: &Connection, state: &AdminState, findings: &mut Findings<'
 }
 
 /// Replays the admin trail as the daemon and the verifier do.
-fn replay(connection: &Connection, no: TrailNo, state: &mut AdminState, findings: &mut Findings<'_>) -> rusqlite::Result<()> {
+fn replay(
+    connection: &Connection,
+    no: TrailNo,
+    state: &mut AdminState,
+    findings: &mut Findings<'_>,
+) -> rusqlite::Result<()> {
     let documents = StoredDocuments(connection);
     let mut query = connection.prepare("SELECT bytes FROM records WHERE id >= ?1 AND id < ?2 ORDER BY id")?;
     let mut rows = query.query([schema::record_id(no, 0), schema::record_id(no + 1, 0)])?;
@@ -314,9 +329,17 @@ impl Rows {
 }
 
 /// No row belongs to nothing: every table has as many rows as the records gave reason for.
-fn strays(connection: &Connection, lines: &[TrailLine], seen: &Rows, findings: &mut Findings<'_>) -> rusqlite::Result<()> {
+fn strays(
+    connection: &Connection,
+    lines: &[TrailLine],
+    seen: &Rows,
+    findings: &mut Findings<'_>,
+) -> rusqlite::Result<()> {
     if seen.unread > 0 {
-        findings.note("tables", format_args!("{} records cannot be read: whether rows belong to nothing was not checked", seen.unread));
+        findings.note(
+            "tables",
+            format_args!("{} records cannot be read: whether rows belong to nothing was not checked", seen.unread),
+        );
         return Ok(());
     }
     for (table, expected) in seen.tables() {

@@ -133,7 +133,8 @@ fn act(cli: Cli) -> anyhow::Result<()> {
 
 /// Checks the store, or a backup of it, against the configured genesis.
 fn check_store(config: &Config, copy: Option<&std::path::Path>) -> anyhow::Result<()> {
-    let genesis = config.genesis.context("the configuration has no `genesis`: set it to the fingerprint to check against")?;
+    let genesis =
+        config.genesis.context("the configuration has no `genesis`: set it to the fingerprint to check against")?;
     let (data, heads) = match copy {
         None => (config.data_dir.clone(), config.head_dir.clone()),
         Some(copy) => (copy.to_owned(), copy.join(countersignd::backup::HEADS)),

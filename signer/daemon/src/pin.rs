@@ -13,7 +13,9 @@ pub fn clear(config: &Config, token: &str) -> anyhow::Result<()> {
         _ => anyhow::bail!("--token is `record` or `admin`, not {token:?}"),
     };
     let serial = settings.serial.as_deref();
-    let serial = serial.ok_or_else(|| anyhow::anyhow!("[{token}_token] has no serial: set it, so that the right PIN state is found"))?;
+    let serial = serial.ok_or_else(|| {
+        anyhow::anyhow!("[{token}_token] has no serial: set it, so that the right PIN state is found")
+    })?;
     let _lock = FolderLock::take(&config.data_dir)?;
     let cleared = pin_clear(&settings.state_dir, serial)?;
     println!("{token} token {serial}: {cleared:?}");

@@ -85,7 +85,10 @@ impl TokenSigner {
 
     async fn verify(&self, messages: Vec<(Kid, Vec<u8>)>, signatures: Vec<Vec<u8>>) -> Result<Vec<Bytes>, Refusal> {
         if signatures.len() != messages.len() {
-            return Err(Refusal::new(Reason::HsmUnavailable, "the HSM gave another number of signatures than it was asked for"));
+            return Err(Refusal::new(
+                Reason::HsmUnavailable,
+                "the HSM gave another number of signatures than it was asked for",
+            ));
         }
         let mut pairs: Vec<_> = messages.into_iter().zip(signatures).collect();
         let mut checks = Vec::new();
@@ -96,7 +99,10 @@ impl TokenSigner {
                 let holds = |((kid, message), signature): &((Kid, Vec<u8>), Vec<u8>)| {
                     keys.get(kid).is_some_and(|key| key.holds(message, signature))
                 };
-                chunk.iter().all(holds).then(|| chunk.into_iter().map(|(_, signature)| Bytes::from(signature)).collect())
+                chunk
+                    .iter()
+                    .all(holds)
+                    .then(|| chunk.into_iter().map(|(_, signature)| Bytes::from(signature)).collect())
             }));
         }
         let mut verified: Vec<Bytes> = Vec::new();

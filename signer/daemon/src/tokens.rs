@@ -37,7 +37,12 @@ pub fn signer(pool: &Pool, state: &AdminState, role: TokenRole) -> TokenSigner {
 }
 
 /// Starts a token's workers and waits until every one of them has signed a probe with every key.
-pub async fn start(role: TokenRole, token: &Token, instance: &InstanceId, keys: Vec<KeyBinding>) -> Result<Pool, CeremonyError> {
+pub async fn start(
+    role: TokenRole,
+    token: &Token,
+    instance: &InstanceId,
+    keys: Vec<KeyBinding>,
+) -> Result<Pool, CeremonyError> {
     let failed = |error| CeremonyError::Hsm { token: role.word(), error };
     let program = std::env::current_exe()
         .map_err(|error| failed(HsmError::new(Reason::Io, format!("the daemon's own executable: {error}"))))?;
@@ -82,7 +87,10 @@ async fn ready(pool: &Pool) -> Result<(), HsmError> {
 
 /// Whether waiting may help.
 fn mends(reason: Reason) -> bool {
-    matches!(reason, Reason::HsmUnavailable | Reason::HsmTimeout | Reason::TokenMissing | Reason::WorkerDied | Reason::Overloaded)
+    matches!(
+        reason,
+        Reason::HsmUnavailable | Reason::HsmTimeout | Reason::TokenMissing | Reason::WorkerDied | Reason::Overloaded
+    )
 }
 
 fn trouble(pool: &Pool) -> Option<HsmError> {

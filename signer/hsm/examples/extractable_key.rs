@@ -26,12 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     session.login(UserType::User, Some(&AuthPin::from(pin.as_str())))?;
     let id = Attribute::Id(id.as_bytes().to_vec());
     let ed25519 = Attribute::EcParams(vec![0x06, 0x03, 0x2b, 0x65, 0x70]);
-    let public = [
-        Attribute::Token(true),
-        Attribute::Verify(true),
-        ed25519,
-        id.clone(),
-    ];
+    let public = [Attribute::Token(true), Attribute::Verify(true), ed25519, id.clone()];
     let private = [
         Attribute::Token(true),
         Attribute::Private(true),
@@ -40,17 +35,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Attribute::Sign(true),
         id,
     ];
-    let (public, _) =
-        session.generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public, &private)?;
+    let (public, _) = session.generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public, &private)?;
     for value in session.get_attributes(public, &[AttributeType::EcPoint])? {
         if let Attribute::EcPoint(point) = value {
-            println!(
-                "{}",
-                point
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect::<String>()
-            );
+            println!("{}", point.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
         }
     }
     Ok(())

@@ -173,18 +173,12 @@ pub(crate) struct Halt {
 impl Halt {
     /// The supervisor may start another worker, with back-off.
     pub(crate) fn replace(error: HsmError) -> Halt {
-        Halt {
-            error,
-            latched: false,
-        }
+        Halt { error, latched: false }
     }
 
     /// Nothing starts again by itself.
     pub(crate) fn latch(error: HsmError) -> Halt {
-        Halt {
-            error,
-            latched: true,
-        }
+        Halt { error, latched: true }
     }
 }
 

@@ -13,10 +13,7 @@ const MAX_SYNCED_FILES: usize = 65_536;
 
 /// An [`Reason::Io`] error that names the act and the path.
 pub(crate) fn io_error(act: &str, path: &Path, error: &io::Error) -> HsmError {
-    HsmError::new(
-        Reason::Io,
-        format!("cannot {act} {}: {error}", path.display()),
-    )
+    HsmError::new(Reason::Io, format!("cannot {act} {}: {error}", path.display()))
 }
 
 /// Makes the entry of `path` in its folder durable.
@@ -29,9 +26,7 @@ pub(crate) fn sync_parent(path: &Path) -> Result<(), HsmError> {
 }
 
 fn sync_one(path: &Path) -> Result<(), HsmError> {
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(|error| io_error("fsync", path, &error))
+    File::open(path).and_then(|file| file.sync_all()).map_err(|error| io_error("fsync", path, &error))
 }
 
 /// fsyncs every file and folder below `dir`, and `dir` itself, children first.
@@ -51,9 +46,7 @@ fn sync_below(dir: &Path, left: &mut usize) -> Result<(), HsmError> {
             HsmError::new(Reason::TooLarge, text)
         })?;
         let path = entry.path();
-        let kind = entry
-            .file_type()
-            .map_err(|error| io_error("stat", &path, &error))?;
+        let kind = entry.file_type().map_err(|error| io_error("stat", &path, &error))?;
         let done = if kind.is_dir() {
             sync_below(&path, left)
         } else if kind.is_file() {
@@ -81,10 +74,7 @@ pub(crate) fn check_private(file: &File) -> Result<(), String> {
         return Err(format!("owned by uid {owner}, not by uid {user} or root"));
     }
     if meta.mode() & 0o077 != 0 {
-        return Err(format!(
-            "mode {:04o} lets others read it; chmod it to 0600 or 0400",
-            meta.mode() & 0o7777
-        ));
+        return Err(format!("mode {:04o} lets others read it; chmod it to 0600 or 0400", meta.mode() & 0o7777));
     }
     Ok(())
 }

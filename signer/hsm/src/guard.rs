@@ -45,12 +45,7 @@ pub(crate) struct Guard {
 impl Guard {
     /// Takes `input` (the SHA-256 of the message) for `position`, or says why not. `recovery` is
     /// true when a valid proof came with it.
-    pub(crate) fn admit(
-        &mut self,
-        position: &Position,
-        input: Hash,
-        recovery: bool,
-    ) -> Result<(), HsmError> {
+    pub(crate) fn admit(&mut self, position: &Position, input: Hash, recovery: bool) -> Result<(), HsmError> {
         let scope = match position {
             Position::Probe { nonce } => return self.admit_probe(*nonce, input),
             Position::Record { trail, .. } => format!("record {trail}"),
@@ -58,22 +53,12 @@ impl Guard {
             Position::Statement { kid, .. } => format!("statement {kid}"),
         };
         let Some(number) = position.number() else {
-            return Err(HsmError::new(
-                Reason::PurposeMismatch,
-                "a position without a number",
-            ));
+            return Err(HsmError::new(Reason::PurposeMismatch, "a position without a number"));
         };
         if self.scopes.len() >= MAX_SCOPES && !self.scopes.contains_key(&scope) {
-            return Err(HsmError::new(
-                Reason::TooLarge,
-                format!("more than {MAX_SCOPES} scopes"),
-            ));
+            return Err(HsmError::new(Reason::TooLarge, format!("more than {MAX_SCOPES} scopes")));
         }
-        let verdict = self
-            .scopes
-            .entry(scope)
-            .or_default()
-            .admit(number, input, recovery);
+        let verdict = self.scopes.entry(scope).or_default().admit(number, input, recovery);
         verdict.map_err(|reason| {
             let text = match reason {
                 Reason::PositionConflict => "another input was signed for",
@@ -106,10 +91,7 @@ impl Guard {
 
 impl Scope {
     fn admit(&mut self, number: u64, input: Hash, recovery: bool) -> Result<(), Reason> {
-        let known = self
-            .recent
-            .get(&number)
-            .or_else(|| self.recovered.get(&number));
+        let known = self.recent.get(&number).or_else(|| self.recovered.get(&number));
         match known {
             Some(known) if *known == input => return Ok(()),
             Some(_) => return Err(Reason::PositionConflict),
@@ -129,11 +111,7 @@ impl Scope {
         if number > self.highest {
             self.highest = number;
             let floor = self.floor();
-            while self
-                .recent
-                .first_key_value()
-                .is_some_and(|(lowest, _)| *lowest < floor)
-            {
+            while self.recent.first_key_value().is_some_and(|(lowest, _)| *lowest < floor) {
                 self.recent.pop_first();
             }
         }
@@ -152,10 +130,7 @@ mod tests {
     use countersign_trail::origin::Origin;
 
     fn record(trail: &str, seq: u64) -> Position {
-        Position::Record {
-            trail: Origin::parse(trail).unwrap(),
-            seq,
-        }
+        Position::Record { trail: Origin::parse(trail).unwrap(), seq }
     }
 
     fn input(n: u8) -> Hash {
@@ -172,21 +147,10 @@ mod tests {
         let position = record("acme.example/a", 5);
         guard.admit(&position, input(1), false).unwrap();
         guard.admit(&position, input(1), false).unwrap();
-        assert_eq!(
-            reason(guard.admit(&position, input(2), false)),
-            Reason::PositionConflict
-        );
-        assert_eq!(
-            reason(guard.admit(&position, input(2), true)),
-            Reason::PositionConflict
-        );
-        guard
-            .admit(&record("acme.example/b", 5), input(2), false)
-            .unwrap();
-        let checkpoint = Position::Checkpoint {
-            origin: Origin::parse("acme.example/a").unwrap(),
-            size: 5,
-        };
+        assert_eq!(reason(guard.admit(&position, input(2), false)), Reason::PositionConflict);
+        assert_eq!(reason(guard.admit(&position, input(2), true)), Reason::PositionConflict);
+        guard.admit(&record("acme.example/b", 5), input(2), false).unwrap();
+        let checkpoint = Position::Checkpoint { origin: Origin::parse("acme.example/a").unwrap(), size: 5 };
         guard.admit(&checkpoint, input(2), false).unwrap();
     }
 
@@ -194,9 +158,7 @@ mod tests {
     fn the_window_remembers_65_536_positions_and_forgets_none_of_them() {
         let mut guard = Guard::default();
         for seq in 0..WINDOW + 10 {
-            guard
-                .admit(&record("acme.example/a", seq), input(1), false)
-                .unwrap();
+            guard.admit(&record("acme.example/a", seq), input(1), false).unwrap();
         }
         for seq in 10..WINDOW + 10 {
             let result = guard.admit(&record("acme.example/a", seq), input(2), true);
@@ -204,43 +166,27 @@ mod tests {
         }
         let result = guard.admit(&record("acme.example/a", 9), input(1), false);
         assert_eq!(reason(result), Reason::PositionStale);
-        assert_eq!(
-            guard.scopes["record acme.example/a"].recent.len() as u64,
-            WINDOW
-        );
+        assert_eq!(guard.scopes["record acme.example/a"].recent.len() as u64, WINDOW);
     }
 
     #[test]
     fn below_the_window_only_recovery_passes_and_only_one_input() {
         let mut guard = Guard::default();
-        guard
-            .admit(&record("acme.example/a", u64::MAX), input(1), false)
-            .unwrap();
+        guard.admit(&record("acme.example/a", u64::MAX), input(1), false).unwrap();
         let old = record("acme.example/a", 7);
-        assert_eq!(
-            reason(guard.admit(&old, input(1), false)),
-            Reason::PositionStale
-        );
+        assert_eq!(reason(guard.admit(&old, input(1), false)), Reason::PositionStale);
         guard.admit(&old, input(1), true).unwrap();
         guard.admit(&old, input(1), true).unwrap();
-        assert_eq!(
-            reason(guard.admit(&old, input(2), true)),
-            Reason::PositionConflict
-        );
+        assert_eq!(reason(guard.admit(&old, input(2), true)), Reason::PositionConflict);
     }
 
     #[test]
     fn probes_go_by_nonce_and_are_bounded() {
         let mut guard = Guard::default();
-        let probe = |n: u32| Position::Probe {
-            nonce: Hash::of(&n.to_le_bytes()),
-        };
+        let probe = |n: u32| Position::Probe { nonce: Hash::of(&n.to_le_bytes()) };
         guard.admit(&probe(0), input(1), false).unwrap();
         guard.admit(&probe(0), input(1), false).unwrap();
-        assert_eq!(
-            reason(guard.admit(&probe(0), input(2), false)),
-            Reason::PositionConflict
-        );
+        assert_eq!(reason(guard.admit(&probe(0), input(2), false)), Reason::PositionConflict);
         for n in 1..=u32::try_from(MAX_PROBES).unwrap() {
             guard.admit(&probe(n), input(1), false).unwrap();
         }

@@ -167,9 +167,7 @@ const NUMBERED: [(u64, Remedy); 10] = [
 /// The remedy for a return value. Unknown values latch down.
 pub(crate) fn remedy(rv: RvError) -> Remedy {
     let row = match rv {
-        RvError::UnknownErrorCode(code) => {
-            NUMBERED.iter().find(|row| row.0 == code).map(|row| row.1)
-        }
+        RvError::UnknownErrorCode(code) => NUMBERED.iter().find(|row| row.0 == code).map(|row| row.1),
         rv => named(rv),
     };
     row.unwrap_or(LatchedDown)
@@ -179,11 +177,7 @@ pub(crate) fn remedy(rv: RvError) -> Remedy {
 pub(crate) fn is_pin_error(rv: RvError) -> bool {
     matches!(
         rv,
-        RvError::PinIncorrect
-            | RvError::PinInvalid
-            | RvError::PinLenRange
-            | RvError::PinExpired
-            | RvError::PinLocked
+        RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange | RvError::PinExpired | RvError::PinLocked
     )
 }
 
@@ -194,10 +188,7 @@ pub(crate) fn is_pin_error(rv: RvError) -> bool {
 pub(crate) fn judge(error: &Error) -> (Remedy, String) {
     match error {
         Error::Pkcs11(rv, function) => (remedy(*rv), format!("{function} answered {}", name(*rv))),
-        other => (
-            LatchedDown,
-            format!("the module broke its contract: {other}"),
-        ),
+        other => (LatchedDown, format!("the module broke its contract: {other}")),
     }
 }
 
@@ -227,12 +218,11 @@ mod tests {
 
     /// Every CKR_ constant of PKCS#11 3.2 except CKR_OK and CKR_VENDOR_DEFINED.
     const ALL: [u64; 103] = [
-        1, 2, 3, 5, 6, 7, 8, 9, 10, 16, 17, 18, 19, 27, 32, 33, 48, 49, 50, 64, 65, 66, 80, 81, 84,
-        96, 98, 99, 100, 101, 102, 103, 104, 105, 106, 112, 113, 130, 144, 145, 160, 161, 162, 163,
-        164, 176, 177, 179, 180, 181, 182, 183, 184, 192, 193, 208, 209, 224, 225, 226, 240, 241,
-        242, 256, 257, 258, 259, 260, 261, 272, 274, 275, 276, 277, 288, 289, 304, 320, 336, 352,
-        368, 384, 400, 401, 416, 417, 432, 433, 437, 438, 439, 440, 441, 512, 513, 514, 515, 516,
-        517, 518, 519, 520, 521,
+        1, 2, 3, 5, 6, 7, 8, 9, 10, 16, 17, 18, 19, 27, 32, 33, 48, 49, 50, 64, 65, 66, 80, 81, 84, 96, 98, 99, 100,
+        101, 102, 103, 104, 105, 106, 112, 113, 130, 144, 145, 160, 161, 162, 163, 164, 176, 177, 179, 180, 181, 182,
+        183, 184, 192, 193, 208, 209, 224, 225, 226, 240, 241, 242, 256, 257, 258, 259, 260, 261, 272, 274, 275, 276,
+        277, 288, 289, 304, 320, 336, 352, 368, 384, 400, 401, 416, 417, 432, 433, 437, 438, 439, 440, 441, 512, 513,
+        514, 515, 516, 517, 518, 519, 520, 521,
     ];
 
     fn of(code: u64) -> RvError {
@@ -257,10 +247,7 @@ mod tests {
     fn no_constant_of_the_bindings_is_forgotten() {
         for code in 1..0x1000 {
             let known = !matches!(of(code), RvError::UnknownErrorCode(_));
-            assert!(
-                !known || ALL.contains(&code),
-                "{code:#x} is missing from the list"
-            );
+            assert!(!known || ALL.contains(&code), "{code:#x} is missing from the list");
         }
     }
 

@@ -101,11 +101,7 @@ impl Latch {
                 return Err(state_error(&lock_path, error));
             }
         }
-        Ok(Latch {
-            path,
-            serial: serial.to_owned(),
-            _lock: lock,
-        })
+        Ok(Latch { path, serial: serial.to_owned(), _lock: lock })
     }
 
     /// The state; an absent file is unproven, an unreadable one an error.
@@ -116,16 +112,10 @@ impl Latch {
             Err(error) => return Err(state_error(&self.path, error)),
         };
         let mut text = Vec::new();
-        file.take(MAX_STATE_BYTES)
-            .read_to_end(&mut text)
-            .map_err(|error| state_error(&self.path, error))?;
-        let state: StateFile =
-            serde_json::from_slice(&text).map_err(|error| state_error(&self.path, error))?;
+        file.take(MAX_STATE_BYTES).read_to_end(&mut text).map_err(|error| state_error(&self.path, error))?;
+        let state: StateFile = serde_json::from_slice(&text).map_err(|error| state_error(&self.path, error))?;
         if state.v != VERSION || state.serial != self.serial {
-            return Err(state_error(
-                &self.path,
-                "of another version or another token",
-            ));
+            return Err(state_error(&self.path, "of another version or another token"));
         }
         Ok(state)
     }
@@ -146,13 +136,8 @@ impl Latch {
         let failed = |error: std::io::Error| state_error(&self.path, error);
         let text = serde_json::to_vec(state).map_err(|error| state_error(&self.path, error))?;
         let temporary = self.path.with_extension("pin.tmp");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(failed)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary).map_err(failed)?;
         if let Ok(old) = std::fs::metadata(&self.path) {
             let new = file.metadata().map_err(failed)?;
             if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
@@ -186,10 +171,7 @@ pub(crate) fn login(
     let pin = pin().map_err(Halt::replace)?;
     let proof = hex(&mac.pin(pin.expose_secret()).map_err(Halt::replace)?);
     let proven = state.state == State::Proven
-        && state
-            .proof
-            .as_deref()
-            .is_some_and(|old| bool::from(old.as_bytes().ct_eq(proof.as_bytes())));
+        && state.proof.as_deref().is_some_and(|old| bool::from(old.as_bytes().ct_eq(proof.as_bytes())));
     if !proven {
         state.state = State::Pending;
         state.proof = None;
@@ -213,16 +195,11 @@ pub(crate) fn login(
             state.proof = None;
             state.cause = Some(cause);
             latch.store(&state).map_err(Halt::latch)?;
-            Err(Halt::latch(
-                refusal(&state).unwrap_or_else(|| latched(serial, "refused")),
-            ))
+            Err(Halt::latch(refusal(&state).unwrap_or_else(|| latched(serial, "refused"))))
         }
         LoginOutcome::Failed(halt) if proven => Err(halt),
         LoginOutcome::Failed(halt) => {
-            let text = format!(
-                "an unproven PIN was presented once and the login failed: {}",
-                halt.error
-            );
+            let text = format!("an unproven PIN was presented once and the login failed: {}", halt.error);
             state.cause = Some(HsmError::new(Reason::PinLatched, &text).detail().to_owned());
             latch.store(&state).map_err(Halt::latch)?;
             Err(Halt::latch(latched(serial, &text)))
@@ -234,22 +211,17 @@ fn refusal(state: &StateFile) -> Option<HsmError> {
     let cause = state.cause.as_deref();
     match state.state {
         State::Unproven | State::Proven => None,
-        State::Refused => Some(latched(
-            &state.serial,
-            &format!("a PIN was refused ({})", cause.unwrap_or("no cause noted")),
-        )),
-        State::Pending => Some(latched(
-            &state.serial,
-            cause.unwrap_or("an unproven PIN was presented and its outcome is unknown"),
-        )),
+        State::Refused => {
+            Some(latched(&state.serial, &format!("a PIN was refused ({})", cause.unwrap_or("no cause noted"))))
+        }
+        State::Pending => {
+            Some(latched(&state.serial, cause.unwrap_or("an unproven PIN was presented and its outcome is unknown")))
+        }
     }
 }
 
 fn latched(serial: &str, what: &str) -> HsmError {
-    HsmError::new(
-        Reason::PinLatched,
-        format!("token {serial}: {what}; correct the PIN, then run pin-clear"),
-    )
+    HsmError::new(Reason::PinLatched, format!("token {serial}: {what}; correct the PIN, then run pin-clear"))
 }
 
 /// Undoes the latch of a token, with the daemon stopped, and leaves a mark for the next start.
@@ -313,13 +285,11 @@ fn file_name(serial: &str) -> String {
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]

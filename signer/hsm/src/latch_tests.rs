@@ -17,11 +17,7 @@ impl Token {
         let key = dir.path().join("mac.key");
         create_mac_key(&key).unwrap();
         let mac = MacKey::open(&key, SERIAL).unwrap();
-        Token {
-            dir,
-            mac,
-            logins: Cell::new(0),
-        }
+        Token { dir, mac, logins: Cell::new(0) }
     }
 
     /// Presents `pin`; the token answers `outcome`.
@@ -40,10 +36,7 @@ impl Token {
     }
 
     fn state(&self) -> StateFile {
-        Latch::lock(self.dir.path(), SERIAL)
-            .unwrap()
-            .load()
-            .unwrap()
+        Latch::lock(self.dir.path(), SERIAL).unwrap().load().unwrap()
     }
 }
 
@@ -83,12 +76,7 @@ fn an_attempt_that_never_returned_latches_an_unproven_pin() {
     }));
     assert!(crash.is_err());
     assert_eq!(token.state().state, State::Pending);
-    assert!(
-        token
-            .login("1234", LoginOutcome::LoggedIn)
-            .unwrap_err()
-            .latched
-    );
+    assert!(token.login("1234", LoginOutcome::LoggedIn).unwrap_err().latched);
     assert_eq!(token.logins.get(), 0);
 }
 
@@ -96,12 +84,7 @@ fn an_attempt_that_never_returned_latches_an_unproven_pin() {
 fn an_unproven_pin_is_presented_once_whatever_failed() {
     let token = Token::new();
     assert!(token.login("1234", gone()).unwrap_err().latched);
-    assert!(
-        token
-            .login("1234", LoginOutcome::LoggedIn)
-            .unwrap_err()
-            .latched
-    );
+    assert!(token.login("1234", LoginOutcome::LoggedIn).unwrap_err().latched);
     assert_eq!(token.logins.get(), 1);
 }
 
@@ -115,12 +98,7 @@ fn a_proven_pin_survives_other_errors_and_latches_on_a_refusal() {
     }
     token.login("1234", LoginOutcome::LoggedIn).unwrap();
     assert!(token.login("1234", refused()).unwrap_err().latched);
-    assert!(
-        token
-            .login("1234", LoginOutcome::LoggedIn)
-            .unwrap_err()
-            .latched
-    );
+    assert!(token.login("1234", LoginOutcome::LoggedIn).unwrap_err().latched);
     assert_eq!(token.logins.get(), 6);
 }
 
@@ -129,12 +107,7 @@ fn another_pin_than_the_proven_one_is_unproven() {
     let token = Token::new();
     token.login("1234", LoginOutcome::LoggedIn).unwrap();
     assert!(token.login("5678", gone()).unwrap_err().latched);
-    assert!(
-        token
-            .login("1234", LoginOutcome::LoggedIn)
-            .unwrap_err()
-            .latched
-    );
+    assert!(token.login("1234", LoginOutcome::LoggedIn).unwrap_err().latched);
 }
 
 #[test]
@@ -159,10 +132,7 @@ fn pin_clear_undoes_a_latch_once_and_leaves_a_mark() {
     assert_eq!(pin_clear(dir, SERIAL).unwrap(), PinClear::NothingToClear);
     assert!(pin_cleared_marker(dir, SERIAL).unwrap());
     token.login("5678", LoginOutcome::LoggedIn).unwrap();
-    assert!(
-        pin_cleared_marker(dir, SERIAL).unwrap(),
-        "a login keeps the mark"
-    );
+    assert!(pin_cleared_marker(dir, SERIAL).unwrap(), "a login keeps the mark");
     consume_pin_cleared_marker(dir, SERIAL).unwrap();
     assert!(!pin_cleared_marker(dir, SERIAL).unwrap());
     assert_eq!(token.state().state, State::Proven);
@@ -179,10 +149,7 @@ fn a_damaged_state_latches_until_it_is_cleared() {
         assert_eq!(halt.error.reason(), Reason::PinState);
     }
     assert_eq!(token.logins.get(), 0);
-    assert_eq!(
-        pin_clear(token.dir.path(), SERIAL).unwrap(),
-        PinClear::Cleared
-    );
+    assert_eq!(pin_clear(token.dir.path(), SERIAL).unwrap(), PinClear::Cleared);
     token.login("1234", LoginOutcome::LoggedIn).unwrap();
 }
 
@@ -190,9 +157,7 @@ fn a_damaged_state_latches_until_it_is_cleared() {
 fn an_unreadable_pin_is_no_attempt() {
     let token = Token::new();
     let none = || Err(HsmError::new(Reason::PinUnreadable, "gone"));
-    let halt = login(token.dir.path(), SERIAL, &token.mac, none, |_| {
-        LoginOutcome::LoggedIn
-    });
+    let halt = login(token.dir.path(), SERIAL, &token.mac, none, |_| LoginOutcome::LoggedIn);
     assert!(!halt.unwrap_err().latched);
     token.login("1234", LoginOutcome::LoggedIn).unwrap();
 }

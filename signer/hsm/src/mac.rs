@@ -34,18 +34,13 @@ const PIN_DOMAIN: &[u8] = b"countersign/pin/v1\0";
 pub fn create_mac_key(path: &Path) -> Result<(), HsmError> {
     let mut key = Zeroizing::new([0_u8; MAC_BYTES]);
     random(key.as_mut_slice())?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| {
-            let reason = match error.kind() {
-                std::io::ErrorKind::AlreadyExists => Reason::MacKey,
-                _ => Reason::Io,
-            };
-            HsmError::new(reason, format!("cannot make {}: {error}", path.display()))
-        })?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
+        let reason = match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Reason::MacKey,
+            _ => Reason::Io,
+        };
+        HsmError::new(reason, format!("cannot make {}: {error}", path.display()))
+    })?;
     file.write_all(key.as_slice())
         .and_then(|()| file.sync_all())
         .map_err(|error| files::io_error("write", path, &error))?;
@@ -76,8 +71,7 @@ pub(crate) struct MacKey {
 impl MacKey {
     /// Reads the key for the token `serial`.
     pub(crate) fn open(path: &Path, serial: &str) -> Result<MacKey, HsmError> {
-        let bad =
-            |what: String| HsmError::new(Reason::MacKey, format!("{}: {what}", path.display()));
+        let bad = |what: String| HsmError::new(Reason::MacKey, format!("{}: {what}", path.display()));
         let file = OpenOptions::new()
             .read(true)
             .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
@@ -85,10 +79,7 @@ impl MacKey {
             .map_err(|error| bad(error.to_string()))?;
         files::check_private(&file).map_err(bad)?;
         let key = read_key(&file).map_err(bad)?;
-        Ok(MacKey {
-            key,
-            serial: serial.to_owned(),
-        })
+        Ok(MacKey { key, serial: serial.to_owned() })
     }
 
     fn hmac(&self, parts: &[&[u8]]) -> Result<[u8; MAC_BYTES], HsmError> {
@@ -121,8 +112,7 @@ impl MacKey {
 fn read_key(file: &File) -> Result<Zeroizing<[u8; MAC_BYTES]>, String> {
     let mut key = Zeroizing::new([0; MAC_BYTES]);
     let mut file = file;
-    file.read_exact(key.as_mut_slice())
-        .map_err(|_| format!("shorter than {MAC_BYTES} bytes"))?;
+    file.read_exact(key.as_mut_slice()).map_err(|_| format!("shorter than {MAC_BYTES} bytes"))?;
     match file.read(&mut [0]) {
         Ok(0) => Ok(key),
         Ok(_) => Err(format!("longer than {MAC_BYTES} bytes")),
@@ -159,18 +149,8 @@ mod tests {
         let proof = |digest, mac| RecoveryProof { digest, mac };
         assert!(key.check(&proof([1; 32], mac)).unwrap());
         assert!(!key.check(&proof([2; 32], mac)).unwrap());
-        assert!(
-            !MacKey::open(&one, "s2")
-                .unwrap()
-                .check(&proof([1; 32], mac))
-                .unwrap()
-        );
-        assert!(
-            !MacKey::open(&two, "s1")
-                .unwrap()
-                .check(&proof([1; 32], mac))
-                .unwrap()
-        );
+        assert!(!MacKey::open(&one, "s2").unwrap().check(&proof([1; 32], mac)).unwrap());
+        assert!(!MacKey::open(&two, "s1").unwrap().check(&proof([1; 32], mac)).unwrap());
         let again = MacKey::open(&one, "s1").unwrap();
         assert!(again.check(&proof([1; 32], mac)).unwrap());
         assert_ne!(key.pin(b"1234").unwrap(), key.pin(b"1235").unwrap());

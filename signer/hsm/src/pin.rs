@@ -21,8 +21,7 @@ pub const MAX_PIN_BYTES: usize = 255;
 /// newline, in memory that is wiped.
 pub(crate) fn read_pin(source: &PinSource) -> Result<RawAuthPin, HsmError> {
     let path = locate(source, std::env::var_os("CREDENTIALS_DIRECTORY").as_deref())?;
-    let bad =
-        |what: String| HsmError::new(Reason::PinUnreadable, format!("{}: {what}", path.display()));
+    let bad = |what: String| HsmError::new(Reason::PinUnreadable, format!("{}: {what}", path.display()));
     let file = OpenOptions::new()
         .read(true)
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
@@ -41,19 +40,12 @@ fn locate(source: &PinSource, credentials: Option<&OsStr>) -> Result<PathBuf, Hs
         PinSource::File(path) => return Ok(path.clone()),
         PinSource::Credential(name) => name,
     };
-    let refuse = |what: &str| {
-        HsmError::new(
-            Reason::PinUnreadable,
-            format!("credential {name:?}: {what}"),
-        )
-    };
+    let refuse = |what: &str| HsmError::new(Reason::PinUnreadable, format!("credential {name:?}: {what}"));
     if name.is_empty() || name.contains('/') || name.starts_with('.') {
         return Err(refuse("not a credential name"));
     }
     let Some(folder) = credentials else {
-        return Err(refuse(
-            "$CREDENTIALS_DIRECTORY is not set; the service manager must pass it",
-        ));
+        return Err(refuse("$CREDENTIALS_DIRECTORY is not set; the service manager must pass it"));
     };
     Ok(PathBuf::from(folder).join(name))
 }
@@ -64,10 +56,7 @@ fn read(file: &File) -> Result<RawAuthPin, String> {
     let mut len = 0;
     let mut file = file;
     while len < buffer.len() {
-        match file
-            .read(&mut buffer[len..])
-            .map_err(|error| error.to_string())?
-        {
+        match file.read(&mut buffer[len..]).map_err(|error| error.to_string())? {
             0 => break,
             count => len += count,
         }
@@ -98,11 +87,7 @@ mod tests {
 
     #[test]
     fn one_newline_is_dropped() {
-        for (content, pin) in [
-            (&b"1234"[..], &b"1234"[..]),
-            (b"1234\n", b"1234"),
-            (b"12\n\n", b"12\n"),
-        ] {
+        for (content, pin) in [(&b"1234"[..], &b"1234"[..]), (b"1234\n", b"1234"), (b"12\n\n", b"12\n")] {
             let (_dir, source) = file(content, 0o600);
             assert_eq!(read_pin(&source).unwrap().expose_secret().as_slice(), pin);
         }
@@ -111,24 +96,12 @@ mod tests {
     #[test]
     fn empty_long_and_open_files_are_refused() {
         let long = vec![b'1'; MAX_PIN_BYTES + 1];
-        for (content, mode) in [
-            (&b""[..], 0o600),
-            (b"\n", 0o600),
-            (&long, 0o600),
-            (b"1", 0o640),
-            (b"1", 0o604),
-        ] {
+        for (content, mode) in [(&b""[..], 0o600), (b"\n", 0o600), (&long, 0o600), (b"1", 0o640), (b"1", 0o604)] {
             let (_dir, source) = file(content, mode);
-            assert_eq!(
-                read_pin(&source).unwrap_err().reason(),
-                Reason::PinUnreadable
-            );
+            assert_eq!(read_pin(&source).unwrap_err().reason(), Reason::PinUnreadable);
         }
         let (_dir, source) = file(&[&long[1..], b"\n"].concat(), 0o400);
-        assert_eq!(
-            read_pin(&source).unwrap().expose_secret().len(),
-            MAX_PIN_BYTES
-        );
+        assert_eq!(read_pin(&source).unwrap().expose_secret().len(), MAX_PIN_BYTES);
     }
 
     #[test]

@@ -15,28 +15,16 @@ use crate::mac::random;
 use crate::protocol::Answer;
 
 /// The payload of a probe with a fresh nonce.
-pub(crate) fn payload(
-    instance: &InstanceId,
-    kid: &Kid,
-    time: Timestamp,
-) -> Result<Vec<u8>, HsmError> {
+pub(crate) fn payload(instance: &InstanceId, kid: &Kid, time: Timestamp) -> Result<Vec<u8>, HsmError> {
     let mut nonce = [0; 32];
     random(&mut nonce)?;
-    let probe = Probe {
-        instance: instance.clone(),
-        kid: *kid,
-        nonce: Hash::from_bytes(nonce),
-        time,
-    };
-    jcs::to_canonical(&probe)
-        .map_err(|error| HsmError::new(Reason::HsmRejected, format!("probe: {error}")))
+    let probe = Probe { instance: instance.clone(), kid: *kid, nonce: Hash::from_bytes(nonce), time };
+    jcs::to_canonical(&probe).map_err(|error| HsmError::new(Reason::HsmRejected, format!("probe: {error}")))
 }
 
 /// The bytes that are signed for a probe made now.
 pub(crate) fn message(instance: &InstanceId, kid: &Kid) -> Result<Vec<u8>, HsmError> {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
     let time = Timestamp::from_micros(micros).map_err(|error| HsmError::new(Reason::Io, error))?;
     Ok(dsse::pae(dsse::PROBE, &payload(instance, kid, time)?))
@@ -45,15 +33,9 @@ pub(crate) fn message(instance: &InstanceId, kid: &Kid) -> Result<Vec<u8>, HsmEr
 /// Whether the answer to a request with this one message is a signature that verifies.
 pub(crate) fn check(public: &PublicKey, message: &[u8], answer: Answer) -> Result<(), HsmError> {
     let Answer::Signed { index: 0, result } = answer else {
-        return Err(HsmError::new(
-            Reason::Protocol,
-            "a probe was not answered by a signature",
-        ));
+        return Err(HsmError::new(Reason::Protocol, "a probe was not answered by a signature"));
     };
-    public.verify(message, &result?.0).map_err(|error| {
-        HsmError::new(
-            Reason::BadSignature,
-            format!("the probe of {}: {error}", public.kid()),
-        )
-    })
+    public
+        .verify(message, &result?.0)
+        .map_err(|error| HsmError::new(Reason::BadSignature, format!("the probe of {}: {error}", public.kid())))
 }

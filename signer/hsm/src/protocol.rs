@@ -15,9 +15,7 @@ use countersign_trail::keys::Kid;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::{
-    GeneratedKey, KeyBinding, KeySpec, ListedObject, RecoveryProof, TokenConfig, TokenInfo,
-};
+use crate::config::{GeneratedKey, KeyBinding, KeySpec, ListedObject, RecoveryProof, TokenConfig, TokenInfo};
 use crate::error::HsmError;
 
 /// Longest frame, in bytes.
@@ -101,11 +99,7 @@ pub(crate) enum Call {
     /// Answer: `Generated`.
     Generate(Box<KeySpec>),
     /// Gives both objects their final label. Answer: `Done`.
-    Finalize {
-        cka_id: Vec<u8>,
-        instance: String,
-        name: String,
-    },
+    Finalize { cka_id: Vec<u8>, instance: String, name: String },
     /// Destroys both objects and reads back their absence. Answer: `Done`.
     Destroy { cka_id: Vec<u8> },
     /// Destroys what unfinished generations left. Answer: `Listed`, what was destroyed.
@@ -180,11 +174,7 @@ pub(crate) fn encode<T: Serialize>(messages: &[T]) -> Result<Vec<u8>, FrameError
 /// The messages of one frame, without its length prefix.
 pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, FrameError> {
     let (messages, rest) = postcard::take_from_bytes(body).map_err(FrameError::Malformed)?;
-    if rest.is_empty() {
-        Ok(messages)
-    } else {
-        Err(FrameError::Trailing(rest.len()))
-    }
+    if rest.is_empty() { Ok(messages) } else { Err(FrameError::Trailing(rest.len())) }
 }
 
 /// The body length that a prefix announces, if it is within the bound.
@@ -197,9 +187,7 @@ pub(crate) fn body_len(prefix: [u8; 4]) -> Result<usize, FrameError> {
 }
 
 /// Reads one frame; None when the peer has closed between frames.
-pub(crate) fn read<T: DeserializeOwned>(
-    from: &mut impl Read,
-) -> Result<Option<Vec<T>>, FrameError> {
+pub(crate) fn read<T: DeserializeOwned>(from: &mut impl Read) -> Result<Option<Vec<T>>, FrameError> {
     let mut prefix = [0; 4];
     match from.read(&mut prefix[..1])? {
         0 => return Ok(None),
@@ -215,10 +203,7 @@ mod tests {
     use super::*;
 
     fn request(id: u64) -> Request {
-        Request {
-            id,
-            call: Call::Mac([7; 32]),
-        }
+        Request { id, call: Call::Mac([7; 32]) }
     }
 
     #[test]
@@ -239,11 +224,7 @@ mod tests {
         let prefix = u32::try_from(MAX_FRAME_BYTES + 1).unwrap().to_le_bytes();
         let error = read::<Request>(&mut prefix.as_slice()).unwrap_err();
         assert!(matches!(error, FrameError::TooLong(n) if n == MAX_FRAME_BYTES + 1));
-        let item = WireItem {
-            kid: Kid::from_bytes([1; 32]),
-            message: Blob(vec![0; MAX_FRAME_BYTES]),
-            recovery: None,
-        };
+        let item = WireItem { kid: Kid::from_bytes([1; 32]), message: Blob(vec![0; MAX_FRAME_BYTES]), recovery: None };
         let call = Call::Sign(vec![item]);
         let error = encode(&[Request { id: 1, call }]).unwrap_err();
         assert!(matches!(error, FrameError::TooLong(_)));
@@ -257,10 +238,7 @@ mod tests {
         }
         let mut padded = frame[4..].to_vec();
         padded.push(0);
-        assert!(matches!(
-            decode::<Request>(&padded),
-            Err(FrameError::Trailing(1))
-        ));
+        assert!(matches!(decode::<Request>(&padded), Err(FrameError::Trailing(1))));
     }
 
     #[test]

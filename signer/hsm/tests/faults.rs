@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use common::{MODULE, Token, checkpoint, down, item, ready, token_with_key, until, verify};
 use countersign_faulty_transcript::{
-    Action, ENV_DIR, ENV_MODULE, Function, Rule, Transcript, Which, calls, find_library,
-    write_control,
+    Action, ENV_DIR, ENV_MODULE, Function, Rule, Transcript, Which, calls, find_library, write_control,
 };
 use countersign_hsm::{HsmError, KeyBinding, Pool, PoolState, Reason};
 use countersign_trail::keys::Algorithm;
@@ -29,12 +28,7 @@ impl Faulty {
         let (token, key) = token_with_key(Algorithm::Ed25519).await;
         let faults = token.path("faults");
         std::fs::create_dir(&faults).unwrap();
-        Faulty {
-            token,
-            key,
-            faults,
-            size: 0,
-        }
+        Faulty { token, key, faults, size: 0 }
     }
 
     fn start(&self) -> Pool {
@@ -44,9 +38,7 @@ impl Faulty {
         spec.token.sessions_per_worker = 1;
         spec.token.call_deadline = Duration::from_secs(1);
         spec.command.envs.push((ENV_MODULE.into(), MODULE.into()));
-        spec.command
-            .envs
-            .push((ENV_DIR.into(), self.faults.clone().into()));
+        spec.command.envs.push((ENV_DIR.into(), self.faults.clone().into()));
         Pool::start(spec).unwrap()
     }
 
@@ -61,15 +53,7 @@ impl Faulty {
     }
 
     fn rule(&self, function: Function, which: Which, action: Action) {
-        write_control(
-            &self.faults,
-            &[Rule {
-                function,
-                which,
-                action,
-            }],
-        )
-        .unwrap();
+        write_control(&self.faults, &[Rule { function, which, action }]).unwrap();
     }
 
     fn heal(&self) {
@@ -99,11 +83,7 @@ async fn what_a_retry_cures_costs_no_worker() {
         }
     }
     assert_eq!(pool.counters().workers_started, 1);
-    assert_eq!(
-        faulty.calls(Function::C_Login),
-        3,
-        "one at the start, one for each 0x101"
-    );
+    assert_eq!(faulty.calls(Function::C_Login), 3, "one at the start, one for each 0x101");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,11 +104,7 @@ async fn what_a_new_worker_cures_costs_one_worker() {
     for (n, (times, action)) in (2..).zip(cases) {
         faulty.next(Function::C_Sign, times, action);
         let error = faulty.sign(&pool).await.unwrap_err();
-        assert_eq!(
-            error.reason(),
-            Reason::HsmUnavailable,
-            "{action:?}: {error}"
-        );
+        assert_eq!(error.reason(), Reason::HsmUnavailable, "{action:?}: {error}");
         if action == Action::Hang {
             assert!(error.detail().contains("HSM_TIMEOUT"), "{error}");
         }
@@ -157,21 +133,12 @@ async fn the_unknown_latches_down_and_a_refused_call_does_not() {
     let pool = faulty.start();
     ready(&pool).await;
     faulty.next(Function::C_SignInit, 1, Action::Return(0x68));
-    assert_eq!(
-        faulty.sign(&pool).await.unwrap_err().reason(),
-        Reason::HsmRejected
-    );
+    assert_eq!(faulty.sign(&pool).await.unwrap_err().reason(), Reason::HsmRejected);
     faulty.sign(&pool).await.unwrap();
     faulty.next(Function::C_Sign, 1, Action::Return(0x8000_0001));
-    assert_eq!(
-        faulty.sign(&pool).await.unwrap_err().reason(),
-        Reason::HsmUnavailable
-    );
+    assert_eq!(faulty.sign(&pool).await.unwrap_err().reason(), Reason::HsmUnavailable);
     assert_eq!(down(&pool).await, (Reason::HsmLatched, true));
-    assert_eq!(
-        faulty.sign(&pool).await.unwrap_err().reason(),
-        Reason::HsmLatched
-    );
+    assert_eq!(faulty.sign(&pool).await.unwrap_err().reason(), Reason::HsmLatched);
     assert_eq!(pool.counters().workers_started, 1);
 }
 
@@ -191,18 +158,11 @@ async fn a_proven_pin_is_presented_again_after_other_errors_and_hangs() {
     let mut faulty = Faulty::new().await;
     // token_with_key proved the PIN.
     let write = |rules: &[(u64, Action)]| {
-        let rule = |(n, action): &(u64, Action)| Rule {
-            function: Function::C_Login,
-            which: Which::Only(*n),
-            action: *action,
-        };
+        let rule =
+            |(n, action): &(u64, Action)| Rule { function: Function::C_Login, which: Which::Only(*n), action: *action };
         write_control(&faulty.faults, &rules.iter().map(rule).collect::<Vec<_>>()).unwrap();
     };
-    write(&[
-        (1, Action::Return(0x30)),
-        (2, Action::Hang),
-        (3, Action::Abort),
-    ]);
+    write(&[(1, Action::Return(0x30)), (2, Action::Hang), (3, Action::Abort)]);
     let pool = faulty.start();
     ready(&pool).await;
     assert_eq!(faulty.calls(Function::C_Login), 4);
@@ -224,17 +184,11 @@ async fn a_locked_pin_is_never_presented_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unproven_pin_whose_login_hangs_is_never_presented_again() {
     let faulty = Faulty::new().await;
-    let state = faulty
-        .token
-        .path("state")
-        .join(format!("{}.pin", faulty.token.serial));
+    let state = faulty.token.path("state").join(format!("{}.pin", faulty.token.serial));
     std::fs::remove_file(state).unwrap();
     faulty.rule(Function::C_Login, Which::Only(1), Action::Hang);
     let pool = faulty.start();
-    until(&pool, "latched", |state| {
-        matches!(state, PoolState::Down { latched: true, .. })
-    })
-    .await;
+    until(&pool, "latched", |state| matches!(state, PoolState::Down { latched: true, .. })).await;
     pool.shutdown().await;
     let pool = faulty.start();
     assert_eq!(down(&pool).await, (Reason::PinLatched, true));

@@ -7,10 +7,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{
-    INSTANCE, Token, binding, checkpoint, generate, item, ready, token_with_key, trail, until,
-    verify,
-};
+use common::{INSTANCE, Token, binding, checkpoint, generate, item, ready, token_with_key, trail, until, verify};
 use countersign_hsm::{MAX_BATCH_ITEMS, MAX_MESSAGE_BYTES, Pool, PoolState, Reason, RecoveryProof};
 use countersign_trail::dsse;
 use countersign_trail::keys::{Algorithm, Kid, PublicKey};
@@ -19,11 +16,7 @@ use countersign_trail::signing::Purpose;
 use rustix::process::{Pid, Signal, kill_process};
 
 fn kill(pid: u32) {
-    kill_process(
-        Pid::from_raw(pid.try_into().unwrap()).unwrap(),
-        Signal::KILL,
-    )
-    .unwrap();
+    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,19 +40,13 @@ async fn both_algorithms_are_generated_bound_and_sign() {
         ] {
             assert_eq!(key.attributes.get(name), Some(&want), "{name}");
         }
-        let refused = pool
-            .sign(vec![item(key.kid, checkpoint(1, 1))])
-            .await
-            .unwrap_err();
+        let refused = pool.sign(vec![item(key.kid, checkpoint(1, 1))]).await.unwrap_err();
         assert_eq!(refused.reason(), Reason::KeyUnknown);
         let key = binding(&key);
         pool.bind_keys(vec![key.clone()]).await.unwrap();
         // Enough that about half would be high-S if nobody lowered them.
         let messages: Vec<Vec<u8>> = (size..size + 300).map(|size| checkpoint(size, 1)).collect();
-        let items = messages
-            .iter()
-            .map(|message| item(key.kid, message.clone()))
-            .collect();
+        let items = messages.iter().map(|message| item(key.kid, message.clone())).collect();
         let signatures = pool.sign(items).await.unwrap();
         assert_eq!(signatures.len(), messages.len());
         for (message, signature) in messages.iter().zip(&signatures) {
@@ -68,10 +55,7 @@ async fn both_algorithms_are_generated_bound_and_sign() {
     }
     pool.probe().await.unwrap();
     let info = pool.token_info().unwrap();
-    assert_eq!(
-        (info.label.as_str(), &info.serial),
-        (common::LABEL, &token.serial)
-    );
+    assert_eq!((info.label.as_str(), &info.serial), (common::LABEL, &token.serial));
     assert_eq!(info.module_sha256.len(), 64);
     pool.shutdown().await;
     assert_eq!(pool.worker_pids(), [None, None]);
@@ -86,10 +70,7 @@ async fn one_position_takes_one_input_and_one_purpose() {
     let first = sign(checkpoint(70_000, 1)).await.unwrap();
     assert_eq!(sign(checkpoint(70_000, 1)).await.unwrap(), first);
     let reason = |result: Result<_, countersign_hsm::HsmError>| result.unwrap_err().reason();
-    assert_eq!(
-        reason(sign(checkpoint(70_000, 2)).await),
-        Reason::PositionConflict
-    );
+    assert_eq!(reason(sign(checkpoint(70_000, 2)).await), Reason::PositionConflict);
 
     let other = countersign_trail::checkpoint::Checkpoint {
         origin: Origin::parse("acme.example/b").unwrap(),
@@ -105,34 +86,17 @@ async fn one_position_takes_one_input_and_one_purpose() {
     ] {
         assert_eq!(reason(sign(message).await), Reason::PurposeMismatch);
     }
-    assert_eq!(
-        reason(sign(vec![b'a'; MAX_MESSAGE_BYTES + 1]).await),
-        Reason::TooLarge
-    );
-    let unknown = pool
-        .sign(vec![item(Kid::from_bytes([9; 32]), checkpoint(1, 1))])
-        .await;
+    assert_eq!(reason(sign(vec![b'a'; MAX_MESSAGE_BYTES + 1]).await), Reason::TooLarge);
+    let unknown = pool.sign(vec![item(Kid::from_bytes([9; 32]), checkpoint(1, 1))]).await;
     assert_eq!(unknown.unwrap_err().reason(), Reason::KeyUnknown);
 
     // A kid keeps its purpose and trail, also after it was unbound.
     let mut evidence = key.clone();
     evidence.purpose = Purpose::Evidence;
-    assert_eq!(
-        pool.bind_keys(vec![evidence.clone()])
-            .await
-            .unwrap_err()
-            .reason(),
-        Reason::KeyMismatch
-    );
+    assert_eq!(pool.bind_keys(vec![evidence.clone()]).await.unwrap_err().reason(), Reason::KeyMismatch);
     pool.unbind_keys(&[key.kid]).await;
-    assert_eq!(
-        reason(sign(checkpoint(70_004, 1)).await),
-        Reason::KeyUnknown
-    );
-    assert_eq!(
-        pool.bind_keys(vec![evidence]).await.unwrap_err().reason(),
-        Reason::KeyMismatch
-    );
+    assert_eq!(reason(sign(checkpoint(70_004, 1)).await), Reason::KeyUnknown);
+    assert_eq!(pool.bind_keys(vec![evidence]).await.unwrap_err().reason(), Reason::KeyMismatch);
     pool.bind_keys(vec![key.clone()]).await.unwrap();
     sign(checkpoint(70_004, 1)).await.unwrap();
 }
@@ -153,26 +117,13 @@ async fn below_the_window_a_valid_mac_is_needed_and_holds_across_restarts() {
     assert!(pool.check_mac(digest, mac).await.unwrap());
     let sign = |size, recovery| {
         let message = checkpoint(size, 1);
-        let item = countersign_hsm::SignItem {
-            kid: key.kid,
-            message,
-            recovery,
-        };
+        let item = countersign_hsm::SignItem { kid: key.kid, message, recovery };
         pool.sign(vec![item])
     };
     sign(200_000, None).await.unwrap();
-    assert_eq!(
-        sign(10, None).await.unwrap_err().reason(),
-        Reason::PositionStale
-    );
-    let forged = RecoveryProof {
-        digest,
-        mac: [0; 32],
-    };
-    assert_eq!(
-        sign(10, Some(forged)).await.unwrap_err().reason(),
-        Reason::RecoveryRefused
-    );
+    assert_eq!(sign(10, None).await.unwrap_err().reason(), Reason::PositionStale);
+    let forged = RecoveryProof { digest, mac: [0; 32] };
+    assert_eq!(sign(10, Some(forged)).await.unwrap_err().reason(), Reason::RecoveryRefused);
     sign(10, Some(RecoveryProof { digest, mac })).await.unwrap();
 
     let other = Token::new();
@@ -241,21 +192,12 @@ async fn a_stopped_worker_is_replaced() {
     let pool = Pool::start(spec).unwrap();
     ready(&pool).await;
     let pid = pool.worker_pids()[0].unwrap();
-    kill_process(
-        Pid::from_raw(pid.try_into().unwrap()).unwrap(),
-        Signal::STOP,
-    )
-    .unwrap();
-    let error = pool
-        .sign(vec![item(key.kid, checkpoint(1, 1))])
-        .await
-        .unwrap_err();
+    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::STOP).unwrap();
+    let error = pool.sign(vec![item(key.kid, checkpoint(1, 1))]).await.unwrap_err();
     assert_eq!(error.reason(), Reason::HsmUnavailable);
     assert!(error.detail().contains("HSM_TIMEOUT"), "{error}");
     ready(&pool).await;
-    pool.sign(vec![item(key.kid, checkpoint(1, 1))])
-        .await
-        .unwrap();
+    pool.sign(vec![item(key.kid, checkpoint(1, 1))]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,10 +206,7 @@ async fn calls_for_a_worker_that_is_away_wait_for_it() {
     let pool = token.start(vec![key.clone()]);
     ready(&pool).await;
     kill(pool.worker_pids()[1].unwrap());
-    until(&pool, "degraded", |state| {
-        matches!(state, PoolState::Degraded { up: 1, .. })
-    })
-    .await;
+    until(&pool, "degraded", |state| matches!(state, PoolState::Degraded { up: 1, .. })).await;
     let ups = pool.counters().workers_up;
     let sign = |size| pool.sign(vec![item(key.kid, checkpoint(size, 1))]);
     sign(2).await.unwrap();
@@ -292,9 +231,7 @@ async fn a_full_backlog_refuses_at_once_and_signs_nothing() {
     kill_process(pid, Signal::STOP).unwrap();
     let batch = |from: u64| -> Vec<_> {
         let sizes = from..from + MAX_BATCH_ITEMS as u64;
-        sizes
-            .map(|size| item(key.kid, checkpoint(size, 1)))
-            .collect()
+        sizes.map(|size| item(key.kid, checkpoint(size, 1))).collect()
     };
     // Two of them fill the backlog, whichever come first.
     let mut answers = tokio::task::JoinSet::new();
@@ -325,33 +262,19 @@ async fn keys_are_pending_until_final_and_leave_nothing_when_destroyed() {
     let kept = generate(&pool, "kept", Algorithm::Ed25519).await;
     let left = generate(&pool, "left", Algorithm::EcdsaP256).await;
     for _ in 0..2 {
-        pool.finalize_key(&kept.cka_id, INSTANCE, "kept")
-            .await
-            .unwrap();
+        pool.finalize_key(&kept.cka_id, INSTANCE, "kept").await.unwrap();
     }
-    let error = pool
-        .finalize_key(&kept.cka_id, INSTANCE, "other")
-        .await
-        .unwrap_err();
+    let error = pool.finalize_key(&kept.cka_id, INSTANCE, "other").await.unwrap_err();
     assert_eq!(error.reason(), Reason::KeyMismatch);
     let labels = |objects: Vec<countersign_hsm::ListedObject>| {
-        let mut labels: Vec<_> = objects
-            .into_iter()
-            .map(|object| (object.label, object.private))
-            .collect();
+        let mut labels: Vec<_> = objects.into_iter().map(|object| (object.label, object.private)).collect();
         labels.sort();
         labels
     };
     let both = |label: &str| [(label.to_owned(), false), (label.to_owned(), true)];
     assert!(pool.sweep_pending("acme-2").await.unwrap().is_empty());
-    assert_eq!(
-        labels(pool.sweep_pending(INSTANCE).await.unwrap()),
-        both("pending:acme-1:left")
-    );
-    assert_eq!(
-        labels(pool.list_objects().await.unwrap()),
-        both("countersign:acme-1:kept")
-    );
+    assert_eq!(labels(pool.sweep_pending(INSTANCE).await.unwrap()), both("pending:acme-1:left"));
+    assert_eq!(labels(pool.list_objects().await.unwrap()), both("countersign:acme-1:kept"));
     let error = pool.bind_keys(vec![binding(&left)]).await.unwrap_err();
     assert_eq!(error.reason(), Reason::KeyMissing);
     pool.bind_keys(vec![binding(&kept)]).await.unwrap();

@@ -11,12 +11,9 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use common::{
-    LABEL, MODULE, PIN, Token, binding, checkpoint, down, example, generate, item, ready,
-    token_with_key, until, verify,
+    LABEL, MODULE, PIN, Token, binding, checkpoint, down, example, generate, item, ready, token_with_key, until, verify,
 };
-use countersign_hsm::{
-    PinClear, PoolState, Reason, consume_pin_cleared_marker, pin_clear, pin_cleared_marker,
-};
+use countersign_hsm::{PinClear, PoolState, Reason, consume_pin_cleared_marker, pin_clear, pin_cleared_marker};
 use countersign_trail::keys::{Algorithm, PublicKey};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -32,15 +29,8 @@ async fn a_wrong_pin_is_presented_once_until_it_is_cleared() {
     let pool = token.start(Vec::new());
     assert_eq!(down(&pool).await, (Reason::PinLatched, true));
     assert_eq!(state_file(&token)["state"], "refused");
-    assert_eq!(
-        pool.counters().workers_started,
-        1,
-        "the first login decides"
-    );
-    assert_eq!(
-        pool.mac([1; 32]).await.unwrap_err().reason(),
-        Reason::PinLatched
-    );
+    assert_eq!(pool.counters().workers_started, 1, "the first login decides");
+    assert_eq!(pool.mac([1; 32]).await.unwrap_err().reason(), Reason::PinLatched);
     pool.shutdown().await;
 
     // The token would take this PIN; that it is refused shows that nobody asked the token.
@@ -69,19 +59,9 @@ async fn a_refusal_at_a_restart_latches_all_workers() {
     ready(&pool).await;
     token.write_pin("00000000");
     let pid = pool.worker_pids()[1].unwrap();
-    kill_process(
-        Pid::from_raw(pid.try_into().unwrap()).unwrap(),
-        Signal::KILL,
-    )
-    .unwrap();
-    until(&pool, "latched", |state| {
-        matches!(state, PoolState::Down { latched: true, .. })
-    })
-    .await;
-    let error = pool
-        .sign(vec![item(key.kid, checkpoint(2, 1))])
-        .await
-        .unwrap_err();
+    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+    until(&pool, "latched", |state| matches!(state, PoolState::Down { latched: true, .. })).await;
+    let error = pool.sign(vec![item(key.kid, checkpoint(2, 1))]).await.unwrap_err();
     assert_eq!(error.reason(), Reason::PinLatched);
 }
 
@@ -92,18 +72,11 @@ async fn a_token_that_is_moved_away_and_back_serves_again() {
     ready(&pool).await;
     std::fs::rename(token.path("tokens"), token.path("away")).unwrap();
     for pid in pool.worker_pids().into_iter().flatten() {
-        kill_process(
-            Pid::from_raw(pid.try_into().unwrap()).unwrap(),
-            Signal::KILL,
-        )
-        .unwrap();
+        kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
     }
     let (reason, latched) = down(&pool).await;
     assert!(!latched, "{reason}");
-    let error = pool
-        .sign(vec![item(key.kid, checkpoint(1, 1))])
-        .await
-        .unwrap_err();
+    let error = pool.sign(vec![item(key.kid, checkpoint(1, 1))]).await.unwrap_err();
     assert_eq!(error.reason(), Reason::HsmUnavailable);
     until(&pool, "without a token", |state| match state {
         PoolState::Down { reason, .. } => {
@@ -114,10 +87,7 @@ async fn a_token_that_is_moved_away_and_back_serves_again() {
     .await;
     std::fs::rename(token.path("away"), token.path("tokens")).unwrap();
     ready(&pool).await;
-    let signatures = pool
-        .sign(vec![item(key.kid, checkpoint(1, 1))])
-        .await
-        .unwrap();
+    let signatures = pool.sign(vec![item(key.kid, checkpoint(1, 1))]).await.unwrap();
     verify(&key, &checkpoint(1, 1), &signatures[0]);
 }
 
@@ -134,9 +104,7 @@ async fn a_token_that_is_replaced_under_a_running_worker_is_noticed() {
     }
     std::fs::rename(token.path("away"), token.path("tokens")).unwrap();
     ready(&pool).await;
-    pool.sign(vec![item(key.kid, checkpoint(1, 1))])
-        .await
-        .unwrap();
+    pool.sign(vec![item(key.kid, checkpoint(1, 1))]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,13 +114,7 @@ async fn another_serial_is_refused() {
     spec.token.token_serial = Some("0000000000000000".to_owned());
     let pool = countersign_hsm::Pool::start(spec).unwrap();
     assert_eq!(down(&pool).await, (Reason::TokenMismatch, false));
-    assert!(
-        !token
-            .path("state")
-            .join(format!("{}.pin", token.serial))
-            .exists(),
-        "no login"
-    );
+    assert!(!token.path("state").join(format!("{}.pin", token.serial)).exists(), "no login");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,11 +125,7 @@ async fn an_extractable_key_is_refused() {
         .env("SOFTHSM2_CONF", token.path("softhsm2.conf"))
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let hex = String::from_utf8(output.stdout).unwrap();
     let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
     let point: Vec<u8> = (0..hex.trim().len()).step_by(2).map(byte).collect();
@@ -188,23 +146,12 @@ async fn an_extractable_key_is_refused() {
 
     // Bound from the start it does not keep the others from working, and signs nothing.
     let pool = token.start(vec![key.clone()]);
-    let state = until(&pool, "degraded", |state| {
-        matches!(state, PoolState::Degraded { up: 2, .. })
-    })
-    .await;
-    let PoolState::Degraded { reason, .. } = state else {
-        panic!("{state:?}")
-    };
+    let state = until(&pool, "degraded", |state| matches!(state, PoolState::Degraded { up: 2, .. })).await;
+    let PoolState::Degraded { reason, .. } = state else { panic!("{state:?}") };
     assert_eq!(reason.reason(), Reason::KeyExtractable);
-    let error = pool
-        .sign(vec![item(key.kid, checkpoint(1, 1))])
-        .await
-        .unwrap_err();
+    let error = pool.sign(vec![item(key.kid, checkpoint(1, 1))]).await.unwrap_err();
     assert_eq!(error.reason(), Reason::KeyExtractable);
-    assert_eq!(
-        pool.probe().await.unwrap_err().reason(),
-        Reason::KeyExtractable
-    );
+    assert_eq!(pool.probe().await.unwrap_err().reason(), Reason::KeyExtractable);
     assert_eq!(pool.refused_keys().len(), 2);
     pool.unbind_keys(&[key.kid]).await;
     ready(&pool).await;
@@ -218,14 +165,8 @@ async fn a_worker_has_no_core_and_no_secret_in_its_arguments() {
     let pid = pool.worker_pids()[0].unwrap();
     let proc = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap();
     let limits = String::from_utf8(proc("limits")).unwrap();
-    let core = limits
-        .lines()
-        .find(|line| line.starts_with("Max core file size"))
-        .unwrap();
-    assert_eq!(
-        core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(),
-        ["0", "0"]
-    );
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
     for name in ["cmdline", "environ"] {
         let text = String::from_utf8_lossy(&proc(name)).into_owned();
         assert!(!text.contains(PIN), "{name}");

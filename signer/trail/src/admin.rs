@@ -167,24 +167,10 @@ pub struct AdminState {
 }
 
 /// Fetches a document and checks that its bytes have the hash that names it.
-fn fetch(
-    documents: &impl Documents,
-    what: &'static str,
-    hash: Hash,
-) -> Result<Vec<u8>, AdminError> {
-    let bytes = documents
-        .document(&hash)
-        .ok_or(AdminError::MissingDocument { what, hash })?;
+fn fetch(documents: &impl Documents, what: &'static str, hash: Hash) -> Result<Vec<u8>, AdminError> {
+    let bytes = documents.document(&hash).ok_or(AdminError::MissingDocument { what, hash })?;
     let found = Hash::of(&bytes);
-    if found == hash {
-        Ok(bytes)
-    } else {
-        Err(AdminError::DocumentHash {
-            what,
-            expected: hash,
-            found,
-        })
-    }
+    if found == hash { Ok(bytes) } else { Err(AdminError::DocumentHash { what, expected: hash, found }) }
 }
 
 impl AdminState {
@@ -217,18 +203,7 @@ impl AdminState {
         let chain = Chain::new(plan.admin_trail.clone(), plan_hash);
         let documents = BTreeSet::from([fingerprint, plan_hash]);
         let heads = Vec::new();
-        Ok(AdminState {
-            fingerprint,
-            plan,
-            genesis,
-            keys,
-            trails,
-            admin,
-            heads,
-            documents,
-            chain,
-            sealed: false,
-        })
+        Ok(AdminState { fingerprint, plan, genesis, keys, trails, admin, heads, documents, chain, sealed: false })
     }
 
     /// Applies the next admin record; gives its leaf hash.
@@ -240,40 +215,22 @@ impl AdminState {
         let at = record.header.seq;
         let body = self.body_of(&record)?;
         let rule = |holds: bool, problem: String| {
-            if holds {
-                Ok(())
-            } else {
-                Err(AdminError::Rule { at, problem })
-            }
+            if holds { Ok(()) } else { Err(AdminError::Rule { at, problem }) }
         };
         match (at, &body) {
             (0, Body::Plan(plan)) => {
-                rule(
-                    plan.plan == self.genesis.plan,
-                    format!("names plan {}", plan.plan),
-                )?;
+                rule(plan.plan == self.genesis.plan, format!("names plan {}", plan.plan))?;
                 let want = self.admin.first_leaf;
-                rule(
-                    leaf == want,
-                    format!("has leaf hash {leaf}, the genesis names {want}"),
-                )?;
+                rule(leaf == want, format!("has leaf hash {leaf}, the genesis names {want}"))?;
             }
             (1, Body::Genesis(genesis)) => {
-                rule(
-                    genesis.genesis == self.fingerprint,
-                    format!("seals genesis {}", genesis.genesis),
-                )?;
+                rule(genesis.genesis == self.fingerprint, format!("seals genesis {}", genesis.genesis))?;
                 self.check_seal(genesis, documents)?;
                 self.sealed = true;
             }
             (
                 2..,
-                Body::Start(_)
-                | Body::Hsm(_)
-                | Body::Pin(_)
-                | Body::Clock(_)
-                | Body::Heartbeat(_)
-                | Body::Gap(_),
+                Body::Start(_) | Body::Hsm(_) | Body::Pin(_) | Body::Clock(_) | Body::Heartbeat(_) | Body::Gap(_),
             ) => {}
             _ => rule(false, format!("{} may not stand here", body.type_name()))?,
         }
@@ -284,57 +241,31 @@ impl AdminState {
     fn body_of(&self, record: &Record) -> Result<Body, AdminError> {
         let at = record.header.seq;
         if record.header.kids != self.admin.record_kids() {
-            return Err(AdminError::Rule {
-                at,
-                problem: "does not name the admin key in force".to_owned(),
-            });
+            return Err(AdminError::Rule { at, problem: "does not name the admin key in force".to_owned() });
         }
         match &record.content {
-            Content::Control(control) => {
-                Body::parse(control).map_err(|source| AdminError::Control { at, source })
-            }
-            Content::Event(_) => Err(AdminError::Rule {
-                at,
-                problem: "is an event".to_owned(),
-            }),
+            Content::Control(control) => Body::parse(control).map_err(|source| AdminError::Control { at, source }),
+            Content::Event(_) => Err(AdminError::Rule { at, problem: "is an event".to_owned() }),
         }
     }
 
     fn note_heads(&mut self, at: u64, heads: &[Head]) -> Result<(), AdminError> {
         for head in heads {
-            let before = self
-                .heads
-                .iter()
-                .rev()
-                .find(|noted| noted.head.trail == head.trail);
+            let before = self.heads.iter().rev().find(|noted| noted.head.trail == head.trail);
             let grows = before.is_none_or(|noted| noted.head.size < head.size);
             if !self.trails.contains_key(&head.trail) || !grows || head.size == 0 {
-                let problem = format!(
-                    "head of {} at size {} is of no trail, or does not grow",
-                    head.trail, head.size
-                );
+                let problem = format!("head of {} at size {} is of no trail, or does not grow", head.trail, head.size);
                 return Err(AdminError::Rule { at, problem });
             }
-            self.heads.push(NotedHead {
-                admin_seq: at,
-                head: head.clone(),
-            });
+            self.heads.push(NotedHead { admin_seq: at, head: head.clone() });
         }
         Ok(())
     }
 
     /// Every administrator of the plan has signed the genesis document with an enrolled key.
-    fn check_seal(
-        &mut self,
-        body: &GenesisBody,
-        documents: &impl Documents,
-    ) -> Result<(), AdminError> {
+    fn check_seal(&mut self, body: &GenesisBody, documents: &impl Documents) -> Result<(), AdminError> {
         let genesis = fetch(documents, "the genesis document", self.fingerprint)?;
-        let signers: Vec<&MemberId> = body
-            .signatures
-            .iter()
-            .map(|signature| &signature.member)
-            .collect();
+        let signers: Vec<&MemberId> = body.signatures.iter().map(|signature| &signature.member).collect();
         if !signers.windows(2).all(|pair| pair[0] < pair[1]) {
             return Err(AdminError::Rule {
                 at: 1,
@@ -343,44 +274,25 @@ impl AdminState {
         }
         let administrators: Vec<&Member> = self.plan.administrators().collect();
         for signature in &body.signatures {
-            let refused = |problem: String| AdminError::Signature {
-                member: signature.member.clone(),
-                problem,
-            };
-            let member = administrators
-                .iter()
-                .find(|member| member.id == signature.member);
-            let member =
-                member.ok_or_else(|| refused("is not an administrator of the plan".to_owned()))?;
+            let refused = |problem: String| AdminError::Signature { member: signature.member.clone(), problem };
+            let member = administrators.iter().find(|member| member.id == signature.member);
+            let member = member.ok_or_else(|| refused("is not an administrator of the plan".to_owned()))?;
             let armor = fetch(documents, "a signature", signature.document)?;
             let key = check_genesis_signature(member, &armor, &genesis).map_err(refused)?;
             if key != signature.key {
-                return Err(refused(format!(
-                    "is by key {key}, the record names {}",
-                    signature.key
-                )));
+                return Err(refused(format!("is by key {key}, the record names {}", signature.key)));
             }
             self.documents.insert(signature.document);
         }
-        match administrators
-            .iter()
-            .find(|member| !signers.contains(&&member.id))
-        {
+        match administrators.iter().find(|member| !signers.contains(&&member.id)) {
             None => Ok(()),
-            Some(member) => Err(AdminError::Signature {
-                member: member.id.clone(),
-                problem: "is missing".to_owned(),
-            }),
+            Some(member) => Err(AdminError::Signature { member: member.id.clone(), problem: "is missing".to_owned() }),
         }
     }
 
     /// Whether record 1, the genesis with its signatures, has been applied.
     pub fn require_sealed(&self) -> Result<(), AdminError> {
-        if self.sealed {
-            Ok(())
-        } else {
-            Err(AdminError::NotSealed(self.chain.size()))
-        }
+        if self.sealed { Ok(()) } else { Err(AdminError::NotSealed(self.chain.size())) }
     }
 
     /// The admin trail as far as it was applied.
@@ -390,28 +302,18 @@ impl AdminState {
 
     /// A trail's entry, the admin trail's included.
     pub fn trail(&self, origin: &Origin) -> Option<&TrailEntry> {
-        if *origin == self.plan.admin_trail {
-            Some(&self.admin)
-        } else {
-            self.trails.get(origin)
-        }
+        if *origin == self.plan.admin_trail { Some(&self.admin) } else { self.trails.get(origin) }
     }
 
     /// The instance's key for statements.
     pub fn evidence_key(&self) -> Option<&KeyEntry> {
-        self.keys
-            .values()
-            .find(|entry| entry.purpose == Purpose::Evidence)
+        self.keys.values().find(|entry| entry.purpose == Purpose::Evidence)
     }
 }
 
 /// Verifies an administrator's SSHSIG over the genesis document under one of the member's enrolled
 /// keys, and gives that key's fingerprint.
-pub fn check_genesis_signature(
-    member: &Member,
-    armor: &[u8],
-    genesis: &[u8],
-) -> Result<String, String> {
+pub fn check_genesis_signature(member: &Member, armor: &[u8], genesis: &[u8]) -> Result<String, String> {
     let armor = std::str::from_utf8(armor).map_err(|_| "is not text".to_owned())?;
     let mut last = "the member has no key".to_owned();
     for key in &member.ssh_keys {
@@ -424,10 +326,7 @@ pub fn check_genesis_signature(
 }
 
 fn first_leaf(genesis: &Genesis, origin: &Origin) -> Result<Hash, AdminError> {
-    genesis.first_leaf(origin).ok_or_else(|| AdminError::Rule {
-        at: 0,
-        problem: format!("no record 0 for {origin}"),
-    })
+    genesis.first_leaf(origin).ok_or_else(|| AdminError::Rule { at: 0, problem: format!("no record 0 for {origin}") })
 }
 
 fn trail_entry(
@@ -438,19 +337,13 @@ fn trail_entry(
     first_prev: Hash,
 ) -> Result<TrailEntry, AdminError> {
     let key_for = |wanted: &[Purpose]| {
-        let of_trail = |entry: &&KeyEntry| {
-            entry.trail.as_ref() == Some(origin) && wanted.contains(&entry.purpose)
-        };
+        let of_trail = |entry: &&KeyEntry| entry.trail.as_ref() == Some(origin) && wanted.contains(&entry.purpose);
         keys.values().find(of_trail).map(|entry| entry.key.kid())
     };
-    let missing = || AdminError::Rule {
-        at: 0,
-        problem: format!("no checkpoint key for {origin}"),
-    };
+    let missing = || AdminError::Rule { at: 0, problem: format!("no checkpoint key for {origin}") };
     Ok(TrailEntry {
         mode,
-        checkpoint_key: key_for(&[Purpose::Checkpoint, Purpose::AdminCheckpoint])
-            .ok_or_else(missing)?,
+        checkpoint_key: key_for(&[Purpose::Checkpoint, Purpose::AdminCheckpoint]).ok_or_else(missing)?,
         record_key: key_for(&[Purpose::Record]),
         first_prev,
         first_leaf: first_leaf(genesis, origin)?,

@@ -85,9 +85,7 @@ pub enum ArchiveError {
     #[error("the archive is damaged: the content of {0} does not have its CRC-32")]
     Damaged(String),
     /// What follows the entries is not their central directory and the end of the archive.
-    #[error(
-        "byte {0} of the archive differs from the central directory and end record of its entries"
-    )]
+    #[error("byte {0} of the archive differs from the central directory and end record of its entries")]
     CentralDirectory(usize),
     /// Bytes follow the end of the archive.
     #[error("{0} bytes follow the end of the archive")]
@@ -116,19 +114,13 @@ impl ArchiveWriter {
     /// # Errors
     /// A name that breaks the rule or meets another one, or a bound reached. The archive is then as
     /// it was before, and can go on or be finished.
-    pub fn push<'a>(
-        &mut self,
-        name: &str,
-        content: &'a [u8],
-    ) -> Result<(Vec<u8>, &'a [u8]), ArchiveError> {
+    pub fn push<'a>(&mut self, name: &str, content: &'a [u8]) -> Result<(Vec<u8>, &'a [u8]), ArchiveError> {
         check_name(name)?;
         self.check_new(name)?;
         if self.names.len() >= ENTRIES_MAX {
             return Err(ArchiveError::TooManyEntries);
         }
-        let end = self
-            .end_after(name, content)
-            .ok_or(ArchiveError::TooLarge)?;
+        let end = self.end_after(name, content).ok_or(ArchiveError::TooLarge)?;
         let entry = Entry {
             name,
             crc: crc32fast::hash(content),
@@ -156,9 +148,7 @@ impl ArchiveWriter {
 
     /// Where the entries end after one more, if the whole archive stays within its bound.
     fn end_after(&self, name: &str, content: &[u8]) -> Option<u32> {
-        let local = u64::try_from(content.len())
-            .ok()?
-            .checked_add((LOCAL_LEN + name.len()) as u64)?;
+        let local = u64::try_from(content.len()).ok()?.checked_add((LOCAL_LEN + name.len()) as u64)?;
         let end = u64::from(self.offset).checked_add(local)?;
         let central = (self.central.len() + CENTRAL_LEN + name.len() + END_LEN) as u64;
         (end.checked_add(central)? <= ARCHIVE_MAX).then(|| u32::try_from(end).ok())?
@@ -170,12 +160,7 @@ impl ArchiveWriter {
             return Err(ArchiveError::Duplicate(name.to_owned()));
         }
         let inside = format!("{name}/");
-        if self
-            .names
-            .range(inside.clone()..)
-            .next()
-            .is_some_and(|next| next.starts_with(&inside))
-        {
+        if self.names.range(inside.clone()..).next().is_some_and(|next| next.starts_with(&inside)) {
             return Err(ArchiveError::FileAndFolder(name.to_owned()));
         }
         for (at, _) in name.match_indices('/') {
@@ -215,11 +200,7 @@ impl<'a> Archive<'a> {
             at += LOCAL_LEN + name.len() + content.len();
         }
         check_end(bytes, at, &writer.finish())?;
-        let by_name = entries
-            .iter()
-            .enumerate()
-            .map(|(i, (name, _))| (*name, i))
-            .collect();
+        let by_name = entries.iter().enumerate().map(|(i, (name, _))| (*name, i)).collect();
         Ok(Archive { entries, by_name })
     }
 
@@ -245,32 +226,17 @@ impl<'a> Archive<'a> {
 }
 
 /// Reads the entry at an offset, having pushed it to `writer` and compared the headers.
-fn read_entry<'a>(
-    bytes: &'a [u8],
-    at: usize,
-    writer: &mut ArchiveWriter,
-) -> Result<(&'a str, &'a [u8]), ArchiveError> {
+fn read_entry<'a>(bytes: &'a [u8], at: usize, writer: &mut ArchiveWriter) -> Result<(&'a str, &'a [u8]), ArchiveError> {
     let cut_off = ArchiveError::CutOff(bytes.len(), at);
-    let (header, rest) = bytes[at..]
-        .split_at_checked(LOCAL_LEN)
-        .ok_or(cut_off.clone())?;
+    let (header, rest) = bytes[at..].split_at_checked(LOCAL_LEN).ok_or(cut_off.clone())?;
     let size = u32::from_le_bytes([header[18], header[19], header[20], header[21]]);
     let name_len = u16::from_le_bytes([header[26], header[27]]);
-    let (name, rest) = rest
-        .split_at_checked(usize::from(name_len))
-        .ok_or(cut_off.clone())?;
+    let (name, rest) = rest.split_at_checked(usize::from(name_len)).ok_or(cut_off.clone())?;
     let name = std::str::from_utf8(name).map_err(|_| ArchiveError::Name)?;
     // Before the content is trusted with a size: the header must be right in all but the CRC.
     check_name(name)?;
     let stated = u32::from_le_bytes([header[14], header[15], header[16], header[17]]);
-    if (Entry {
-        name,
-        crc: stated,
-        size,
-    })
-    .local()[..LOCAL_LEN]
-        != *header
-    {
+    if (Entry { name, crc: stated, size }).local()[..LOCAL_LEN] != *header {
         return Err(ArchiveError::Header(at));
     }
     let size = usize::try_from(size).map_err(|_| ArchiveError::TooLarge)?;
@@ -285,11 +251,7 @@ fn read_entry<'a>(
 /// Compares everything from `at` on with the end that the entries must have.
 fn check_end(bytes: &[u8], at: usize, expected: &[u8]) -> Result<(), ArchiveError> {
     let found = &bytes[at..];
-    let common = found
-        .iter()
-        .zip(expected)
-        .take_while(|(a, b)| a == b)
-        .count();
+    let common = found.iter().zip(expected).take_while(|(a, b)| a == b).count();
     if common < found.len().min(expected.len()) {
         return Err(ArchiveError::CentralDirectory(at + common));
     }

@@ -32,9 +32,7 @@ impl From<base64::DecodeError> for Base64Error {
         match error {
             base64::DecodeError::InvalidByte(at, _) => Base64Error::Byte(at),
             base64::DecodeError::InvalidLength(length) => Base64Error::Length(length),
-            base64::DecodeError::InvalidLastSymbol { offset, .. } => {
-                Base64Error::LastCharacter(offset)
-            }
+            base64::DecodeError::InvalidLastSymbol { offset, .. } => Base64Error::LastCharacter(offset),
             base64::DecodeError::InvalidPadding => Base64Error::Padding,
         }
     }
@@ -73,13 +71,7 @@ mod tests {
 
     #[test]
     fn known_answers_of_rfc_4648() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-        ] {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
             assert_eq!(std_encode(bytes.as_bytes()), text);
             assert_eq!(std_decode(text).unwrap(), bytes.as_bytes());
             let bare = text.trim_end_matches('=');
@@ -93,8 +85,8 @@ mod tests {
     #[test]
     fn other_spellings_are_refused() {
         for text in [
-            "Zh==", "Zg=", "Zg", "Zg===", "Zg==\n", " Zg==", "Zg= =", "Zm9=", "-_8=", "Z", "====",
-            "=", "Zg==Zg==", "Zm9v\r\n", "Zm\n9v", "Zmä=",
+            "Zh==", "Zg=", "Zg", "Zg===", "Zg==\n", " Zg==", "Zg= =", "Zm9=", "-_8=", "Z", "====", "=", "Zg==Zg==",
+            "Zm9v\r\n", "Zm\n9v", "Zmä=",
         ] {
             assert!(std_decode(text).is_err(), "{text:?} was accepted");
         }

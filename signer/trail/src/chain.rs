@@ -66,12 +66,7 @@ pub struct Chain {
 impl Chain {
     /// An empty trail whose record 0 must have `first_prev` as its `prev`.
     pub fn new(origin: Origin, first_prev: Hash) -> Chain {
-        Chain {
-            origin,
-            frontier: CompactRange::empty(),
-            last_leaf: first_prev,
-            last_time: None,
-        }
+        Chain { origin, frontier: CompactRange::empty(), last_leaf: first_prev, last_time: None }
     }
 
     /// Checks that `bytes` continue the trail, appends them, and gives the parsed record with its
@@ -81,25 +76,13 @@ impl Chain {
         let record = Record::parse(bytes).map_err(|source| ChainError::Record { at, source })?;
         let header = &record.header;
         if header.seq != at || header.trail != self.origin {
-            return Err(ChainError::Place {
-                at,
-                found: header.seq,
-                trail: header.trail.clone(),
-            });
+            return Err(ChainError::Place { at, found: header.seq, trail: header.trail.clone() });
         }
         if header.prev != self.last_leaf {
-            return Err(ChainError::Prev {
-                at,
-                expected: self.last_leaf,
-                found: header.prev,
-            });
+            return Err(ChainError::Prev { at, expected: self.last_leaf, found: header.prev });
         }
         if let Some(last) = self.last_time.filter(|last| header.time < *last) {
-            return Err(ChainError::Time {
-                at,
-                last,
-                found: header.time,
-            });
+            return Err(ChainError::Time { at, last, found: header.time });
         }
         let leaf = tree::leaf_hash(bytes);
         self.frontier.push(leaf)?;

@@ -73,8 +73,7 @@ impl Checkpoint {
         let text = std::str::from_utf8(text).map_err(|_| CheckpointError::Lines)?;
         let body = text.strip_suffix('\n').ok_or(CheckpointError::Lines)?;
         let mut lines = body.split('\n');
-        let (Some(origin), Some(size), Some(root), None) =
-            (lines.next(), lines.next(), lines.next(), lines.next())
+        let (Some(origin), Some(size), Some(root), None) = (lines.next(), lines.next(), lines.next(), lines.next())
         else {
             return Err(CheckpointError::Lines);
         };
@@ -136,10 +135,7 @@ impl SignedCheckpoint {
         checkpoint.check()?;
         let line = NoteSignature::new(checkpoint.origin.as_str(), key, signature)?;
         let note = SignedNote::assemble(checkpoint.text(), vec![line])?;
-        Ok(SignedCheckpoint {
-            checkpoint: checkpoint.clone(),
-            note,
-        })
+        Ok(SignedCheckpoint { checkpoint: checkpoint.clone(), note })
     }
 
     /// Parses a whole signed checkpoint, at most 64 KiB. Signatures by other names (witnesses) may

@@ -264,11 +264,7 @@ impl Body {
             Body::Pin(body) => ("state", ["cleared", "latched"].contains(&&*body.state)),
             Body::Clock(body) => ("state", ["confirmed", "stepped"].contains(&&*body.state)),
             Body::Gap(body) => ("reason", is_word(&body.reason)),
-            Body::Start(_)
-            | Body::Plan(_)
-            | Body::Genesis(_)
-            | Body::Trail(_)
-            | Body::Heartbeat(_) => return Ok(()),
+            Body::Start(_) | Body::Plan(_) | Body::Genesis(_) | Body::Trail(_) | Body::Heartbeat(_) => return Ok(()),
         };
         if holds {
             return Ok(());
@@ -293,10 +289,7 @@ impl Body {
 }
 
 fn is_reason_code(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 fn is_word(text: &str) -> bool {
@@ -304,8 +297,6 @@ fn is_word(text: &str) -> bool {
 }
 
 fn of<T: DeserializeOwned>(control: &Control) -> Result<T, ControlError> {
-    T::deserialize(&control.body).map_err(|error| ControlError::Body {
-        type_name: control.type_name.to_string(),
-        problem: error.to_string(),
-    })
+    T::deserialize(&control.body)
+        .map_err(|error| ControlError::Body { type_name: control.type_name.to_string(), problem: error.to_string() })
 }

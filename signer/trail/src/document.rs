@@ -13,8 +13,8 @@ use crate::jcs::{self, JcsError};
 
 pub use genesis::{FirstRecord, Genesis, GenesisKey, REQUIRED_ATTRIBUTES, TokenFacts};
 pub use plan::{
-    MAX_CLIENT_ROOTS, MAX_MEMBERS, MAX_TRAILS, MIN_APPROVALS, Member, Mode, Plan, Role, TokenPlan,
-    TokenRole, TrailPlan, is_spiffe_id, planned_keys,
+    MAX_CLIENT_ROOTS, MAX_MEMBERS, MAX_TRAILS, MIN_APPROVALS, Member, Mode, Plan, Role, TokenPlan, TokenRole,
+    TrailPlan, is_spiffe_id, planned_keys,
 };
 
 /// The longest document, in bytes.
@@ -42,23 +42,11 @@ pub enum DocumentError {
 }
 
 fn parse<T: DeserializeOwned>(document: &'static str, bytes: &[u8]) -> Result<T, DocumentError> {
-    jcs::parse_canonical(bytes, MAX_DOCUMENT_LEN)
-        .map_err(|source| DocumentError::Json { document, source })
+    jcs::parse_canonical(bytes, MAX_DOCUMENT_LEN).map_err(|source| DocumentError::Json { document, source })
 }
 
-fn must(
-    document: &'static str,
-    holds: bool,
-    problem: impl FnOnce() -> String,
-) -> Result<(), DocumentError> {
-    if holds {
-        Ok(())
-    } else {
-        Err(DocumentError::Rule {
-            document,
-            problem: problem(),
-        })
-    }
+fn must(document: &'static str, holds: bool, problem: impl FnOnce() -> String) -> Result<(), DocumentError> {
+    if holds { Ok(()) } else { Err(DocumentError::Rule { document, problem: problem() }) }
 }
 
 fn sorted_unique<'a>(names: impl Iterator<Item = &'a str>) -> bool {

@@ -33,10 +33,8 @@ pub const SIGNATURE_MAX: usize = 4_627;
 
 /// Longest envelope in bytes: payload and signatures in base64 (4 characters for 3 bytes), the
 /// payload type, and 64 bytes for the rest of each signature and 64 for the rest of the envelope.
-pub const ENVELOPE_MAX: usize = PAYLOAD_MAX.div_ceil(3) * 4
-    + SIGNATURES_MAX * (SIGNATURE_MAX.div_ceil(3) * 4 + 64)
-    + PAYLOAD_TYPE_MAX
-    + 64;
+pub const ENVELOPE_MAX: usize =
+    PAYLOAD_MAX.div_ceil(3) * 4 + SIGNATURES_MAX * (SIGNATURE_MAX.div_ceil(3) * 4 + 64) + PAYLOAD_TYPE_MAX + 64;
 
 /// Why bytes are not an envelope of ours, or an envelope does not prove what is asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,9 +64,7 @@ pub enum DsseError {
         at: usize,
     },
     /// The payload type is empty, too long, or has characters outside visible ASCII.
-    #[error(
-        "a DSSE payload type is 1 to 255 characters of visible ASCII without quote and backslash"
-    )]
+    #[error("a DSSE payload type is 1 to 255 characters of visible ASCII without quote and backslash")]
     PayloadType,
     /// No signature, or more than 16.
     #[error("a DSSE envelope has 1 to 16 signatures, this one has {0}")]
@@ -106,12 +102,7 @@ pub enum DsseError {
 /// The pre-authentication encoding, the bytes that are signed: `DSSEv1 SP len(type) SP type SP
 /// len(payload) SP payload`, lengths in bytes as decimals.
 pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = format!(
-        "DSSEv1 {} {payload_type} {} ",
-        payload_type.len(),
-        payload.len()
-    )
-    .into_bytes();
+    let mut bytes = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     bytes.extend_from_slice(payload);
     bytes
 }
@@ -156,15 +147,9 @@ impl Envelope {
     ///
     /// # Errors
     /// A bound exceeded, no signature, a keyid that occurs twice.
-    pub fn new(
-        payload_type: &str,
-        payload: Vec<u8>,
-        mut signatures: Vec<Signature>,
-    ) -> Result<Envelope, DsseError> {
+    pub fn new(payload_type: &str, payload: Vec<u8>, mut signatures: Vec<Signature>) -> Result<Envelope, DsseError> {
         let visible = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
-        if !(1..=PAYLOAD_TYPE_MAX).contains(&payload_type.len())
-            || !payload_type.bytes().all(visible)
-        {
+        if !(1..=PAYLOAD_TYPE_MAX).contains(&payload_type.len()) || !payload_type.bytes().all(visible) {
             return Err(DsseError::PayloadType);
         }
         bounded("a DSSE payload", payload.len(), PAYLOAD_MAX)?;
@@ -180,11 +165,7 @@ impl Envelope {
                 return Err(DsseError::DuplicateKeyid(pair[0].keyid));
             }
         }
-        Ok(Envelope {
-            payload_type: payload_type.to_owned(),
-            payload,
-            signatures,
-        })
+        Ok(Envelope { payload_type: payload_type.to_owned(), payload, signatures })
     }
 
     /// Reads an envelope of at most [`ENVELOPE_MAX`] bytes in its one spelling.
@@ -193,10 +174,8 @@ impl Envelope {
     /// Everything that [`Envelope::to_json`] would not have written.
     pub fn parse(bytes: &[u8]) -> Result<Envelope, DsseError> {
         bounded("a DSSE envelope", bytes.len(), ENVELOPE_MAX)?;
-        let json: Json<'_> = serde_json::from_slice(bytes).map_err(|error| DsseError::Shape {
-            line: error.line(),
-            column: error.column(),
-        })?;
+        let json: Json<'_> = serde_json::from_slice(bytes)
+            .map_err(|error| DsseError::Shape { line: error.line(), column: error.column() })?;
         if json.signatures.len() > SIGNATURES_MAX {
             return Err(DsseError::SignatureCount(json.signatures.len()));
         }
@@ -211,11 +190,7 @@ impl Envelope {
         let envelope = Envelope::new(json.payload_type, payload, signatures)?;
         let canonical = envelope.to_json();
         if canonical != bytes {
-            let common = canonical
-                .iter()
-                .zip(bytes)
-                .take_while(|(a, b)| a == b)
-                .count();
+            let common = canonical.iter().zip(bytes).take_while(|(a, b)| a == b).count();
             return Err(DsseError::NotCanonical { at: common });
         }
         Ok(envelope)
@@ -230,11 +205,7 @@ impl Envelope {
         json.push_str(&self.payload_type);
         json.push_str("\",\"signatures\":[");
         for (i, signature) in self.signatures.iter().enumerate() {
-            json.push_str(if i == 0 {
-                "{\"keyid\":\""
-            } else {
-                ",{\"keyid\":\""
-            });
+            json.push_str(if i == 0 { "{\"keyid\":\"" } else { ",{\"keyid\":\"" });
             json.push_str(&signature.keyid.to_string());
             json.push_str("\",\"sig\":\"");
             json.push_str(&base64::std_encode(&signature.sig));
@@ -269,11 +240,8 @@ impl Envelope {
             return Err(DsseError::OtherPayloadType(payload_type));
         }
         let kid = key.kid();
-        let signature = self
-            .signatures
-            .iter()
-            .find(|signature| signature.keyid == kid)
-            .ok_or(DsseError::NotSignedBy(kid))?;
+        let signature =
+            self.signatures.iter().find(|signature| signature.keyid == kid).ok_or(DsseError::NotSignedBy(kid))?;
         key.verify(&pae(payload_type, &self.payload), &signature.sig)
             .map_err(|error| DsseError::Signature { kid, error })?;
         Ok(&self.payload)

@@ -18,14 +18,14 @@ pub const DER_MAX_LEN: usize = 72;
 
 /// The order `n` of P-256, big-endian (SP 800-186, 3.2.1.3).
 const ORDER: [u8; 32] = [
-    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-    0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa,
+    0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
 ];
 
 /// `(n - 1) / 2`, the largest low S.
 const HALF_ORDER: [u8; 32] = [
-    0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-    0xde, 0x73, 0x7d, 0x56, 0xd3, 0x8b, 0xcf, 0x42, 0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8,
+    0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xde, 0x73, 0x7d,
+    0x56, 0xd3, 0x8b, 0xcf, 0x42, 0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8,
 ];
 
 /// DER tags of the two types in an `Ecdsa-Sig-Value`.
@@ -146,16 +146,13 @@ fn take_value(bytes: &[u8], tag: u8) -> Result<(&[u8], &[u8]), EcdsaError> {
         return Err(EcdsaError::NotMinimalDer("it ends within a header"));
     };
     if *found != tag {
-        return Err(EcdsaError::NotMinimalDer(
-            "a tag is not that of a signature",
-        ));
+        return Err(EcdsaError::NotMinimalDer("a tag is not that of a signature"));
     }
     // Everything here is shorter than 128 bytes, so the long form is never minimal.
     if *len >= 0x80 {
         return Err(EcdsaError::NotMinimalDer("a length is in the long form"));
     }
-    rest.split_at_checked(usize::from(*len))
-        .ok_or(EcdsaError::NotMinimalDer("it ends within a value"))
+    rest.split_at_checked(usize::from(*len)).ok_or(EcdsaError::NotMinimalDer("it ends within a value"))
 }
 
 fn integer(content: &[u8], name: &'static str) -> Result<[u8; 32], EcdsaError> {
@@ -164,16 +161,12 @@ fn integer(content: &[u8], name: &'static str) -> Result<[u8; 32], EcdsaError> {
         [0x80..=0xff, ..] => return Err(EcdsaError::NotMinimalDer("an integer is negative")),
         [0] => return Err(EcdsaError::OutOfRange(name)),
         [0, 0..=0x7f, ..] => {
-            return Err(EcdsaError::NotMinimalDer(
-                "an integer has a leading zero too many",
-            ));
+            return Err(EcdsaError::NotMinimalDer("an integer has a leading zero too many"));
         }
         [0, digits @ ..] => digits,
         digits => digits,
     };
-    let start = 32_usize
-        .checked_sub(digits.len())
-        .ok_or(EcdsaError::OutOfRange(name))?;
+    let start = 32_usize.checked_sub(digits.len()).ok_or(EcdsaError::OutOfRange(name))?;
     let mut value = [0; 32];
     value[start..].copy_from_slice(digits);
     in_range(value, name)
@@ -213,10 +206,7 @@ mod tests {
         assert_eq!(der_to_raw(&raw_to_der_low_s(&low).unwrap()).unwrap(), low);
         let mut high = low;
         high[63] += 1;
-        assert_eq!(
-            raw_to_der_low_s(&high).unwrap(),
-            raw_to_der_low_s(&low).unwrap()
-        );
+        assert_eq!(raw_to_der_low_s(&high).unwrap(), raw_to_der_low_s(&low).unwrap());
         let high = Signature::from_slice(&high).unwrap().to_der();
         assert_eq!(der_to_raw(high.as_bytes()), Err(EcdsaError::HighS));
     }
@@ -224,69 +214,30 @@ mod tests {
     #[test]
     fn range_of_both_components() {
         for bad in [[0; 32], ORDER, [0xff; 32]] {
-            assert_eq!(
-                raw_to_der_low_s(&raw(bad, small(1))),
-                Err(EcdsaError::OutOfRange("r"))
-            );
-            assert_eq!(
-                raw_to_der_low_s(&raw(small(1), bad)),
-                Err(EcdsaError::OutOfRange("s"))
-            );
+            assert_eq!(raw_to_der_low_s(&raw(bad, small(1))), Err(EcdsaError::OutOfRange("r")));
+            assert_eq!(raw_to_der_low_s(&raw(small(1), bad)), Err(EcdsaError::OutOfRange("s")));
         }
         for len in [0, 1, 32, 63, 65, 128] {
-            assert_eq!(
-                raw_to_der_low_s(&vec![1; len]),
-                Err(EcdsaError::RawLength(len))
-            );
+            assert_eq!(raw_to_der_low_s(&vec![1; len]), Err(EcdsaError::RawLength(len)));
         }
     }
 
     #[test]
     fn other_encodings_of_one_signature_are_refused() {
-        assert_eq!(
-            der_to_raw(&[0x30, 6, 2, 1, 1, 2, 1, 1]).unwrap(),
-            raw(small(1), small(1))
-        );
+        assert_eq!(der_to_raw(&[0x30, 6, 2, 1, 1, 2, 1, 1]).unwrap(), raw(small(1), small(1)));
         let refused: [(&[u8], EcdsaError); 12] = [
             (&[], EcdsaError::NotMinimalDer("it ends within a header")),
-            (
-                &[0x31, 6, 2, 1, 1, 2, 1, 1],
-                EcdsaError::NotMinimalDer("a tag is not that of a signature"),
-            ),
-            (
-                &[0x30, 0x81, 6, 2, 1, 1, 2, 1, 1],
-                EcdsaError::NotMinimalDer("a length is in the long form"),
-            ),
-            (
-                &[0x30, 0x80, 2, 1, 1, 2, 1, 1, 0, 0],
-                EcdsaError::NotMinimalDer("a length is in the long form"),
-            ),
-            (
-                &[0x30, 6, 2, 1, 1, 2, 1, 1, 0],
-                EcdsaError::NotMinimalDer("bytes follow the sequence"),
-            ),
-            (
-                &[0x30, 7, 2, 1, 1, 2, 1, 1, 0],
-                EcdsaError::NotMinimalDer("bytes follow the second integer"),
-            ),
-            (
-                &[0x30, 7, 2, 2, 0, 1, 2, 1, 1],
-                EcdsaError::NotMinimalDer("an integer has a leading zero too many"),
-            ),
-            (
-                &[0x30, 6, 2, 1, 0x80, 2, 1, 1],
-                EcdsaError::NotMinimalDer("an integer is negative"),
-            ),
-            (
-                &[0x30, 5, 2, 0, 2, 1, 1],
-                EcdsaError::NotMinimalDer("an integer is empty"),
-            ),
+            (&[0x31, 6, 2, 1, 1, 2, 1, 1], EcdsaError::NotMinimalDer("a tag is not that of a signature")),
+            (&[0x30, 0x81, 6, 2, 1, 1, 2, 1, 1], EcdsaError::NotMinimalDer("a length is in the long form")),
+            (&[0x30, 0x80, 2, 1, 1, 2, 1, 1, 0, 0], EcdsaError::NotMinimalDer("a length is in the long form")),
+            (&[0x30, 6, 2, 1, 1, 2, 1, 1, 0], EcdsaError::NotMinimalDer("bytes follow the sequence")),
+            (&[0x30, 7, 2, 1, 1, 2, 1, 1, 0], EcdsaError::NotMinimalDer("bytes follow the second integer")),
+            (&[0x30, 7, 2, 2, 0, 1, 2, 1, 1], EcdsaError::NotMinimalDer("an integer has a leading zero too many")),
+            (&[0x30, 6, 2, 1, 0x80, 2, 1, 1], EcdsaError::NotMinimalDer("an integer is negative")),
+            (&[0x30, 5, 2, 0, 2, 1, 1], EcdsaError::NotMinimalDer("an integer is empty")),
             (&[0x30, 6, 2, 1, 0, 2, 1, 1], EcdsaError::OutOfRange("r")),
             (&[0x30, 6, 2, 1, 1, 2, 1, 0], EcdsaError::OutOfRange("s")),
-            (
-                &[0x30, 7, 2, 1, 1, 2, 1, 1],
-                EcdsaError::NotMinimalDer("it ends within a value"),
-            ),
+            (&[0x30, 7, 2, 1, 1, 2, 1, 1], EcdsaError::NotMinimalDer("it ends within a value")),
         ];
         for (der, error) in refused {
             assert_eq!(der_to_raw(der), Err(error), "{der:02x?}");

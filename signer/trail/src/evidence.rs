@@ -38,8 +38,7 @@ mod writer;
 
 pub use keyfile::{KeyFileError, KeyFiles, derive_key_files};
 pub use manifest::{
-    Digest, MANIFEST_PREDICATE_TYPE, ManifestError, Predicate, STATEMENT_TYPE, Statement, Subject,
-    TrailHead,
+    Digest, MANIFEST_PREDICATE_TYPE, ManifestError, Predicate, STATEMENT_TYPE, Statement, Subject, TrailHead,
 };
 pub use name::{FileName, NameError, TrailFile, trail_files};
 pub use parts::{MAX_PART_LINE_LEN, PartLine, PartsError, parse_parts, write_parts};

@@ -22,9 +22,8 @@ pub struct Hash([u8; HASH_LEN]);
 impl Hash {
     /// SHA-256 of the empty string: the root of the empty tree (RFC 6962, 2.1).
     pub const OF_EMPTY: Hash = Hash([
-        0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9,
-        0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52,
-        0xb8, 0x55,
+        0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae,
+        0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
     ]);
 
     /// SHA-256 of `bytes`.
@@ -191,10 +190,7 @@ mod tests {
             "upper case is another spelling of the same value"
         );
         assert_eq!(ABC[1..].parse::<Hash>(), Err(HashError::TextLength(63)));
-        assert_eq!(
-            format!("{ABC}\n").parse::<Hash>(),
-            Err(HashError::TextLength(65))
-        );
+        assert_eq!(format!("{ABC}\n").parse::<Hash>(), Err(HashError::TextLength(65)));
         let umlaut = format!("{}ä", &ABC[2..]);
         assert_eq!(umlaut.parse::<Hash>(), Err(HashError::Digit(62)));
     }
@@ -203,10 +199,7 @@ mod tests {
     fn serde_uses_the_text() {
         let json = format!("\"{ABC}\"");
         assert_eq!(serde_json::to_string(&Hash::of(b"abc")).unwrap(), json);
-        assert_eq!(
-            serde_json::from_str::<Hash>(&json).unwrap(),
-            Hash::of(b"abc")
-        );
+        assert_eq!(serde_json::from_str::<Hash>(&json).unwrap(), Hash::of(b"abc"));
         assert!(serde_json::from_str::<Hash>(&json.to_uppercase()).is_err());
         assert!(serde_json::from_str::<Hash>("[1,2]").is_err());
     }
@@ -214,10 +207,7 @@ mod tests {
     #[test]
     fn bytes_have_one_length() {
         let bytes = [7u8; 33];
-        assert_eq!(
-            Hash::try_from(&bytes[..32]).unwrap(),
-            Hash::from_bytes([7; 32])
-        );
+        assert_eq!(Hash::try_from(&bytes[..32]).unwrap(), Hash::from_bytes([7; 32]));
         assert_eq!(Hash::try_from(&bytes[..]), Err(HashError::ByteLength(33)));
     }
 }

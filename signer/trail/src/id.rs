@@ -24,17 +24,13 @@ fn lower(b: u8) -> bool {
 fn dashed(text: &str) -> bool {
     text.len() <= 64
         && text.bytes().next().is_some_and(lower)
-        && text
-            .bytes()
-            .all(|b| lower(b) || b.is_ascii_digit() || b == b'-')
+        && text.bytes().all(|b| lower(b) || b.is_ascii_digit() || b == b'-')
 }
 
 fn dotted(text: &str) -> bool {
     text.len() <= 64
         && text.bytes().next().is_some_and(lower)
-        && text
-            .bytes()
-            .all(|b| lower(b) || b.is_ascii_digit() || b"._-".contains(&b))
+        && text.bytes().all(|b| lower(b) || b.is_ascii_digit() || b"._-".contains(&b))
 }
 
 fn visible_ascii(text: &str) -> bool {

@@ -53,23 +53,15 @@ pub fn parse_canonical<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<
 /// Parses canonical JSON of at most `max` bytes without a shape.
 pub fn check_canonical(bytes: &[u8], max: usize) -> Result<Value, JcsError> {
     if bytes.len() > max {
-        return Err(JcsError::TooLong {
-            len: bytes.len(),
-            max,
-        });
+        return Err(JcsError::TooLong { len: bytes.len(), max });
     }
-    let value: Value =
-        serde_json::from_slice(bytes).map_err(|error| JcsError::Shape(error.to_string()))?;
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| JcsError::Shape(error.to_string()))?;
     check_numbers(&value, 0)?;
     let canonical = to_canonical(&value)?;
     if canonical == bytes {
         return Ok(value);
     }
-    let at = canonical
-        .iter()
-        .zip(bytes)
-        .take_while(|(a, b)| a == b)
-        .count();
+    let at = canonical.iter().zip(bytes).take_while(|(a, b)| a == b).count();
     Err(JcsError::NotCanonical { at })
 }
 
@@ -84,12 +76,8 @@ pub(crate) fn check_numbers(value: &Value, depth: usize) -> Result<(), JcsError>
             Some(n) if (-MAX_SAFE_INTEGER..=MAX_SAFE_INTEGER).contains(&n) => Ok(()),
             _ => Err(JcsError::Number),
         },
-        Value::Array(items) => items
-            .iter()
-            .try_for_each(|item| check_numbers(item, depth + 1)),
-        Value::Object(members) => members
-            .values()
-            .try_for_each(|member| check_numbers(member, depth + 1)),
+        Value::Array(items) => items.iter().try_for_each(|item| check_numbers(item, depth + 1)),
+        Value::Object(members) => members.values().try_for_each(|member| check_numbers(member, depth + 1)),
         Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
     }
 }
@@ -155,21 +143,11 @@ mod tests {
             b"{\"a\":\"\xff\"}",
             b"",
         ] {
-            assert!(
-                check_canonical(bad, 100).is_err(),
-                "{}",
-                String::from_utf8_lossy(bad)
-            );
+            assert!(check_canonical(bad, 100).is_err(), "{}", String::from_utf8_lossy(bad));
         }
-        assert!(matches!(
-            check_canonical(b"{}", 1),
-            Err(JcsError::TooLong { .. })
-        ));
+        assert!(matches!(check_canonical(b"{}", 1), Err(JcsError::TooLong { .. })));
         let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
-        assert_eq!(
-            check_canonical(deep.as_bytes(), 100),
-            Err(JcsError::TooDeep)
-        );
+        assert_eq!(check_canonical(deep.as_bytes(), 100), Err(JcsError::TooDeep));
     }
 
     proptest! {

@@ -20,14 +20,12 @@ use crate::base64;
 use crate::ecdsa::{self, EcdsaError};
 
 /// `SubjectPublicKeyInfo` of Ed25519 up to the 32 bytes of the key (RFC 8410, section 4).
-const SPKI_ED25519: &[u8] = &[
-    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
-];
+const SPKI_ED25519: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// `SubjectPublicKeyInfo` of a P-256 key (named curve, RFC 5480, 2.1.1) up to its 65-byte point.
 const SPKI_P256: &[u8] = &[
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
-    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
+    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 
 /// Length in bytes of a raw Ed25519 public key.
@@ -60,15 +58,11 @@ pub enum KeyError {
         len: usize,
     },
     /// The bytes do not encode a point of the curve, or not canonically.
-    #[error(
-        "the bytes of the {0} public key are not the canonical encoding of a point on its curve"
-    )]
+    #[error("the bytes of the {0} public key are not the canonical encoding of a point on its curve")]
     Point(Algorithm),
     /// An Ed25519 point outside the prime-order subgroup: a small-order key accepts forgeries, a
     /// mixed-order one is judged differently by different verifiers.
-    #[error(
-        "the Ed25519 public key is not of prime order; it cannot come from a correct key generation"
-    )]
+    #[error("the Ed25519 public key is not of prime order; it cannot come from a correct key generation")]
     Order,
     /// Text or bytes are not a key identifier.
     #[error("a kid is 43 characters of base64url without padding (32 bytes, RFC 7638)")]
@@ -233,10 +227,7 @@ impl PublicKey {
     /// Another length, a point off the curve or not canonically encoded, an Ed25519 point outside
     /// the prime-order subgroup (public-key validation of SP 800-186, D.1.3).
     pub fn from_raw(algorithm: Algorithm, raw: &[u8]) -> Result<PublicKey, KeyError> {
-        let wrong_length = KeyError::RawLength {
-            algorithm,
-            len: raw.len(),
-        };
+        let wrong_length = KeyError::RawLength { algorithm, len: raw.len() };
         let point = match algorithm {
             Algorithm::Ed25519 => ed25519(raw.try_into().map_err(|_| wrong_length)?)?,
             Algorithm::EcdsaP256 => p256(raw.try_into().map_err(|_| wrong_length)?)?,
@@ -313,9 +304,8 @@ impl PublicKey {
         let refused = KeyError::Signature(self.algorithm());
         match &self.point {
             Point::Ed25519(key) => {
-                let bytes: &[u8; ED25519_SIGNATURE_LEN] = signature
-                    .try_into()
-                    .map_err(|_| KeyError::SignatureLength(signature.len()))?;
+                let bytes: &[u8; ED25519_SIGNATURE_LEN] =
+                    signature.try_into().map_err(|_| KeyError::SignatureLength(signature.len()))?;
                 let signature = ed25519_dalek::Signature::from_bytes(bytes);
                 key.verify_strict(message, &signature).map_err(|_| refused)
             }
@@ -359,10 +349,7 @@ fn thumbprint_input(point: &Point) -> String {
             format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#)
         }
         Point::EcdsaP256(_, raw) => {
-            let (x, y) = (
-                base64::url_encode(&raw[1..33]),
-                base64::url_encode(&raw[33..]),
-            );
+            let (x, y) = (base64::url_encode(&raw[1..33]), base64::url_encode(&raw[33..]));
             format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#)
         }
     }

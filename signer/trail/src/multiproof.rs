@@ -57,10 +57,7 @@ pub enum MultiproofError {
 }
 
 /// Checks the list of wanted leaves: not empty, bounded, strictly ascending, inside the tree.
-fn check_wanted(
-    indexes: impl ExactSizeIterator<Item = u64>,
-    size: u64,
-) -> Result<(), MultiproofError> {
+fn check_wanted(indexes: impl ExactSizeIterator<Item = u64>, size: u64) -> Result<(), MultiproofError> {
     if indexes.len() == 0 {
         return Err(MultiproofError::NoLeaves);
     }
@@ -136,11 +133,7 @@ pub fn root(wanted: &[(u64, Hash)], size: u64, proof: &[Hash]) -> Result<Hash, M
 ///
 /// # Errors
 /// [`MultiproofError`], every variant but `NotInBatch`.
-pub fn verify(
-    wanted: &[(u64, Hash)],
-    size: u64,
-    proof: &[Hash],
-) -> Result<(Hash, Vec<Vec<Hash>>), MultiproofError> {
+pub fn verify(wanted: &[(u64, Hash)], size: u64, proof: &[Hash]) -> Result<(Hash, Vec<Vec<Hash>>), MultiproofError> {
     check_wanted(wanted.iter().map(|leaf| leaf.0), size)?;
     let mut paths = Vec::with_capacity(wanted.len());
     for (index, _) in wanted {
@@ -162,18 +155,10 @@ impl<'a> Reading<'a> {
     }
 
     /// Reads the proof for the whole tree, to its very end.
-    fn all(
-        mut self,
-        wanted: &[(u64, Hash)],
-        size: u64,
-        paths: &mut [Vec<Hash>],
-    ) -> Result<Hash, MultiproofError> {
+    fn all(mut self, wanted: &[(u64, Hash)], size: u64, paths: &mut [Vec<Hash>]) -> Result<Hash, MultiproofError> {
         let root = self.range(wanted, paths, 0, size)?;
         if self.used != self.proof.len() {
-            return Err(MultiproofError::TooLong {
-                used: self.used,
-                given: self.proof.len(),
-            });
+            return Err(MultiproofError::TooLong { used: self.used, given: self.proof.len() });
         }
         Ok(root)
     }

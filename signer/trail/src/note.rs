@@ -149,9 +149,7 @@ impl KeyId {
     /// The id of `key` under `name`, by the rule of its signature type (see the module).
     pub fn of(name: &str, key: &PublicKey) -> KeyId {
         let hash = match key.algorithm() {
-            Algorithm::Ed25519 => {
-                Hash::of_parts(&[name.as_bytes(), b"\n", &[TYPE_ED25519], key.raw()])
-            }
+            Algorithm::Ed25519 => Hash::of_parts(&[name.as_bytes(), b"\n", &[TYPE_ED25519], key.raw()]),
             Algorithm::EcdsaP256 => Hash::of(&key.spki_der()),
         };
         let [a, b, c, d, ..] = hash.to_bytes();
@@ -199,11 +197,7 @@ impl NoteSignature {
         if signature.is_empty() {
             return Err(NoteError::EmptySignature(0));
         }
-        Ok(NoteSignature {
-            name: name.to_owned(),
-            key_id: KeyId::of(name, key),
-            signature: signature.to_vec(),
-        })
+        Ok(NoteSignature { name: name.to_owned(), key_id: KeyId::of(name, key), signature: signature.to_vec() })
     }
 
     /// Parses line number `line` (for errors) without its line feed.
@@ -213,14 +207,11 @@ impl NoteSignature {
             .and_then(|rest| rest.split_once(' '))
             .ok_or(NoteError::SignatureLine(line))?;
         check_name(name)?;
-        let bytes =
-            std_decode(base64).map_err(|cause| NoteError::SignatureBase64 { line, cause })?;
+        let bytes = std_decode(base64).map_err(|cause| NoteError::SignatureBase64 { line, cause })?;
         match bytes.split_first_chunk::<KEY_ID_LEN>() {
-            Some((id, signature)) if !signature.is_empty() => Ok(NoteSignature {
-                name: name.to_owned(),
-                key_id: KeyId(*id),
-                signature: signature.to_vec(),
-            }),
+            Some((id, signature)) if !signature.is_empty() => {
+                Ok(NoteSignature { name: name.to_owned(), key_id: KeyId(*id), signature: signature.to_vec() })
+            }
             _ => Err(NoteError::EmptySignature(line)),
         }
     }
@@ -267,8 +258,7 @@ impl SignedNote {
         if bytes.len() > MAX_NOTE_LEN {
             return Err(NoteError::TooLong(bytes.len()));
         }
-        let note =
-            std::str::from_utf8(bytes).map_err(|error| NoteError::NotUtf8(error.valid_up_to()))?;
+        let note = std::str::from_utf8(bytes).map_err(|error| NoteError::NotUtf8(error.valid_up_to()))?;
         check_characters(note)?;
         // The last blank line separates; the text keeps its final line feed.
         let at = note.rfind("\n\n").ok_or(NoteError::NoSeparator)?;
@@ -303,9 +293,7 @@ impl SignedNote {
             return Err(NoteError::TooManySignatures);
         }
         for (line, signature) in signatures.iter().enumerate() {
-            let same = |other: &NoteSignature| {
-                (&other.name, other.key_id) == (&signature.name, signature.key_id)
-            };
+            let same = |other: &NoteSignature| (&other.name, other.key_id) == (&signature.name, signature.key_id);
             if signatures[..line].iter().any(same) {
                 return Err(NoteError::DuplicateSignature(line));
             }
@@ -351,12 +339,11 @@ impl SignedNote {
             let name = name.to_owned();
             return Err(NoteError::NotSigned { name, id });
         };
-        key.verify(self.text.as_bytes(), &line.signature)
-            .map_err(|cause| NoteError::BadSignature {
-                name: name.to_owned(),
-                id,
-                cause,
-            })
+        key.verify(self.text.as_bytes(), &line.signature).map_err(|cause| NoteError::BadSignature {
+            name: name.to_owned(),
+            id,
+            cause,
+        })
     }
 }
 

@@ -31,9 +31,7 @@ impl Origin {
         if text.len() <= MAX_ORIGIN_LEN && follows_grammar(text) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(OriginError {
-                text: text.chars().take(64).collect(),
-            })
+            Err(OriginError { text: text.chars().take(64).collect() })
         }
     }
 
@@ -54,15 +52,9 @@ fn follows_grammar(text: &str) -> bool {
     let Some(host) = segments.next() else {
         return false;
     };
-    let label = |s: &str| {
-        !s.is_empty()
-            && s.bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
+    let label = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     let segment = |s: &str| {
-        !s.is_empty()
-            && s.bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+        !s.is_empty() && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
     };
     let mut rest = segments.peekable();
     host.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
@@ -104,18 +96,13 @@ mod tests {
 
     #[test]
     fn grammar() {
-        for good in [
-            "a.b/c",
-            "acme.example/gateway/decisions",
-            "a-1.b-2.c/x_y.z-0",
-            "a.-/..",
-        ] {
+        for good in ["a.b/c", "acme.example/gateway/decisions", "a-1.b-2.c/x_y.z-0", "a.-/.."] {
             assert!(Origin::parse(good).is_ok(), "{good}");
         }
         let long = format!("a.b/{}", "c".repeat(197));
         for bad in [
-            "", "a", "a/b", "a.b", "a.b/", "A.b/c", "1a.b/c", "a..b/c", "a.b//c", "a.b/c ",
-            "a.b/C", "a.b/c\n", "a.b/~", &long,
+            "", "a", "a/b", "a.b", "a.b/", "A.b/c", "1a.b/c", "a..b/c", "a.b//c", "a.b/c ", "a.b/C", "a.b/c\n",
+            "a.b/~", &long,
         ] {
             assert!(Origin::parse(bad).is_err(), "{bad}");
         }

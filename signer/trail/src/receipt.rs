@@ -108,23 +108,14 @@ impl Receipt {
         if let ReceiptProof::Inclusion(proof) = &proof
             && proof.index() != record.header.seq
         {
-            return Err(ReceiptError::Rule(
-                "the proof is of another index than the record's seq",
-            ));
+            return Err(ReceiptError::Rule("the proof is of another index than the record's seq"));
         }
         if let ReceiptProof::Inclusion(proof) = &proof
             && proof.checkpoint().checkpoint().origin != record.header.trail
         {
-            return Err(ReceiptError::Rule(
-                "the proof is of another trail than the record",
-            ));
+            return Err(ReceiptError::Rule("the proof is of another trail than the record"));
         }
-        Ok(Receipt {
-            bytes,
-            record,
-            kid,
-            proof,
-        })
+        Ok(Receipt { bytes, record, kid, proof })
     }
 
     /// Parses one receipt.
@@ -136,14 +127,10 @@ impl Receipt {
         if json.document != DOCUMENT || json.v != 1 {
             return Err(ReceiptError::Rule("not a countersign.receipt of version 1"));
         }
-        let decode = |text: &str| {
-            base64::std_decode(text).map_err(|_| ReceiptError::Rule("a member is not base64"))
-        };
+        let decode = |text: &str| base64::std_decode(text).map_err(|_| ReceiptError::Rule("a member is not base64"));
         let proof = match (json.signature, json.tlog_proof) {
             (Some(signature), None) => ReceiptProof::Signature(decode(&signature)?),
-            (None, Some(text)) => {
-                ReceiptProof::Inclusion(Box::new(TlogProof::parse(text.as_bytes())?))
-            }
+            (None, Some(text)) => ReceiptProof::Inclusion(Box::new(TlogProof::parse(text.as_bytes())?)),
             _ => return Err(ReceiptError::Rule("wants either signature or tlog_proof")),
         };
         let receipt = Receipt::new(decode(&json.record)?, json.kid, proof)?;
@@ -176,10 +163,7 @@ impl Receipt {
     pub fn to_bytes(&self) -> Result<Vec<u8>, ReceiptError> {
         let (signature, tlog_proof) = match &self.proof {
             ReceiptProof::Signature(signature) => (Some(base64::std_encode(signature)), None),
-            ReceiptProof::Inclusion(proof) => (
-                None,
-                Some(String::from_utf8_lossy(&proof.to_bytes()).into_owned()),
-            ),
+            ReceiptProof::Inclusion(proof) => (None, Some(String::from_utf8_lossy(&proof.to_bytes()).into_owned())),
         };
         Ok(jcs::to_canonical(&Json {
             document: DOCUMENT.to_owned(),

@@ -165,8 +165,7 @@ pub mod decimal {
 
     /// The number of a decimal string; `None` where it is not its one spelling.
     pub fn parse(text: &str) -> Option<u64> {
-        let plain =
-            text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
         if plain { text.parse().ok() } else { None }
     }
 }
@@ -200,14 +199,9 @@ impl Record {
         if bytes.len() > MAX_RECORD_LEN {
             return Err(RecordError::TooLong(bytes.len()));
         }
-        let raw: Raw =
-            serde_json::from_slice(bytes).map_err(|error| RecordError::Shape(error.to_string()))?;
+        let raw: Raw = serde_json::from_slice(bytes).map_err(|error| RecordError::Shape(error.to_string()))?;
         let record = raw.into_record()?;
-        if record.to_bytes()? == bytes {
-            Ok(record)
-        } else {
-            Err(RecordError::NotCanonical)
-        }
+        if record.to_bytes()? == bytes { Ok(record) } else { Err(RecordError::NotCanonical) }
     }
 
     /// The record's bytes.
@@ -235,77 +229,35 @@ impl Raw {
             return Err(RecordError::Version(self.v));
         }
         bound("kids", self.kids.len(), MAX_KIDS)?;
-        let header = Header {
-            trail: self.trail,
-            seq: self.seq,
-            time: self.time,
-            prev: self.prev,
-            kids: self.kids,
-        };
-        let wrong = |problem| RecordError::Kind {
-            kind: self.kind.chars().take(16).collect(),
-            problem,
-        };
+        let header = Header { trail: self.trail, seq: self.seq, time: self.time, prev: self.prev, kids: self.kids };
+        let wrong = |problem| RecordError::Kind { kind: self.kind.chars().take(16).collect(), problem };
         let reserved = self.type_name.is_reserved();
         let content = match self.kind.as_str() {
             "event" => {
                 if reserved {
                     return Err(wrong("has a type in the daemon's name space"));
                 }
-                let (
-                    Some(client),
-                    Some(decision),
-                    Some(event_id),
-                    Some(links),
-                    Some(parts),
-                    Some(result),
-                    None,
-                ) = (
-                    self.client,
-                    self.decision,
-                    self.event_id,
-                    self.links,
-                    self.parts,
-                    self.result,
-                    self.body,
-                )
+                let (Some(client), Some(decision), Some(event_id), Some(links), Some(parts), Some(result), None) =
+                    (self.client, self.decision, self.event_id, self.links, self.parts, self.result, self.body)
                 else {
                     return Err(wrong("lacks a member of an event, or has a body"));
                 };
                 bound("links", links.len(), MAX_LINKS)?;
                 bound("parts", parts.len(), MAX_PARTS)?;
                 let (type_name, category) = (self.type_name, self.category);
-                Content::Event(Event {
-                    type_name,
-                    category,
-                    decision,
-                    result,
-                    event_id,
-                    client,
-                    links,
-                    parts,
-                })
+                Content::Event(Event { type_name, category, decision, result, event_id, client, links, parts })
             }
             "control" => {
                 if !reserved {
                     return Err(wrong("has a type outside the daemon's name space"));
                 }
-                let (None, None, None, None, None, None, Some(body)) = (
-                    self.client,
-                    self.decision,
-                    self.event_id,
-                    self.links,
-                    self.parts,
-                    self.result,
-                    self.body,
-                ) else {
+                let (None, None, None, None, None, None, Some(body)) =
+                    (self.client, self.decision, self.event_id, self.links, self.parts, self.result, self.body)
+                else {
                     return Err(wrong("has a member of an event, or lacks a body"));
                 };
                 jcs::check_numbers(&body, 1)?;
-                Content::Control(Control {
-                    type_name: self.type_name,
-                    body,
-                })
+                Content::Control(Control { type_name: self.type_name, body })
             }
             _ => return Err(wrong("is unknown")),
         };
@@ -314,9 +266,5 @@ impl Raw {
 }
 
 fn bound(what: &'static str, count: usize, max: usize) -> Result<(), RecordError> {
-    if count > max {
-        Err(RecordError::TooMany { what, count, max })
-    } else {
-        Ok(())
-    }
+    if count > max { Err(RecordError::TooMany { what, count, max }) } else { Ok(()) }
 }

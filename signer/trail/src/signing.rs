@@ -48,12 +48,7 @@ pub enum Purpose {
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Purpose; 4] = [
-        Purpose::Record,
-        Purpose::Checkpoint,
-        Purpose::AdminCheckpoint,
-        Purpose::Evidence,
-    ];
+    pub const ALL: [Purpose; 4] = [Purpose::Record, Purpose::Checkpoint, Purpose::AdminCheckpoint, Purpose::Evidence];
 
     /// The word in documents and on the wire.
     pub fn word(self) -> &'static str {
@@ -67,9 +62,7 @@ impl Purpose {
 
     /// The purpose of a word.
     pub fn from_word(word: &str) -> Option<Purpose> {
-        Purpose::ALL
-            .into_iter()
-            .find(|purpose| purpose.word() == word)
+        Purpose::ALL.into_iter().find(|purpose| purpose.word() == word)
     }
 }
 
@@ -195,8 +188,7 @@ pub fn position_of(
     let wrong = |problem: String| SigningError::Purpose { purpose, problem };
     let dsse = split_pae(message);
     if let Some((PROBE_PAYLOAD_TYPE, payload)) = dsse {
-        let probe: Probe =
-            jcs::parse_canonical(payload, MAX_PROBE_LEN).map_err(|e| wrong(e.to_string()))?;
+        let probe: Probe = jcs::parse_canonical(payload, MAX_PROBE_LEN).map_err(|e| wrong(e.to_string()))?;
         if probe.kid != *kid {
             return Err(wrong(format!("a probe of key {}", probe.kid)));
         }
@@ -209,33 +201,20 @@ pub fn position_of(
             if !record.header.kids.contains(kid) {
                 return Err(SigningError::Kid(*kid));
             }
-            Ok(Position::Record {
-                trail: record.header.trail,
-                seq: record.header.seq,
-            })
+            Ok(Position::Record { trail: record.header.trail, seq: record.header.seq })
         }
         (Purpose::Checkpoint | Purpose::AdminCheckpoint, None) => {
             let checkpoint = Checkpoint::parse_text(message).map_err(|e| wrong(e.to_string()))?;
             same_trail(trail, &checkpoint.origin)?;
-            Ok(Position::Checkpoint {
-                origin: checkpoint.origin,
-                size: checkpoint.size,
-            })
+            Ok(Position::Checkpoint { origin: checkpoint.origin, size: checkpoint.size })
         }
         (Purpose::Evidence, Some((STATEMENT_PAYLOAD_TYPE, payload))) => {
             jcs::check_canonical(payload, MAX_STATEMENT_LEN).map_err(|e| wrong(e.to_string()))?;
-            let statement: NumberedStatement =
-                serde_json::from_slice(payload).map_err(|e| wrong(e.to_string()))?;
+            let statement: NumberedStatement = serde_json::from_slice(payload).map_err(|e| wrong(e.to_string()))?;
             if statement.predicate.kid != *kid {
-                return Err(wrong(format!(
-                    "a statement of key {}",
-                    statement.predicate.kid
-                )));
+                return Err(wrong(format!("a statement of key {}", statement.predicate.kid)));
             }
-            Ok(Position::Statement {
-                kid: *kid,
-                number: statement.predicate.number,
-            })
+            Ok(Position::Statement { kid: *kid, number: statement.predicate.number })
         }
         (_, Some((payload_type, _))) => Err(wrong(format!("payload type {payload_type:?}"))),
         (_, None) => Err(wrong("neither a DSSE encoding nor a checkpoint".to_owned())),
@@ -246,10 +225,7 @@ fn same_trail(want: Option<&Origin>, found: &Origin) -> Result<(), SigningError>
     if want == Some(found) {
         return Ok(());
     }
-    Err(SigningError::Trail {
-        want: want.map(ToString::to_string).unwrap_or_default(),
-        found: found.clone(),
-    })
+    Err(SigningError::Trail { want: want.map(ToString::to_string).unwrap_or_default(), found: found.clone() })
 }
 
 /// Splits a DSSE v1 pre-authentication encoding into payload type and payload; none where the bytes
@@ -259,11 +235,7 @@ fn split_pae(message: &[u8]) -> Option<(&str, &[u8])> {
     let (payload_type, rest) = take_counted(rest, MAX_PROBE_LEN)?;
     let rest = rest.strip_prefix(b" ")?;
     let (payload, rest) = take_counted(rest, MAX_STATEMENT_LEN.max(MAX_RECORD_LEN))?;
-    if rest.is_empty() {
-        Some((std::str::from_utf8(payload_type).ok()?, payload))
-    } else {
-        None
-    }
+    if rest.is_empty() { Some((std::str::from_utf8(payload_type).ok()?, payload)) } else { None }
 }
 
 /// `LEN SP bytes`, with LEN in its one decimal spelling.

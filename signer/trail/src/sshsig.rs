@@ -49,9 +49,7 @@ const SK_USER_VERIFIED: u8 = 0x04;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SshSigError {
     /// The line is not `algorithm base64 [comment]`, or not in its one spelling.
-    #[error(
-        "not an OpenSSH public key line: one line \"algorithm base64 [comment]\", at most 4096 bytes"
-    )]
+    #[error("not an OpenSSH public key line: one line \"algorithm base64 [comment]\", at most 4096 bytes")]
     KeyLine,
     /// The key is of a kind that is not accepted.
     #[error(
@@ -69,9 +67,7 @@ pub enum SshSigError {
     #[error("the public exponent of the RSA key is not 65537")]
     RsaExponent,
     /// The security key was made for another application.
-    #[error(
-        "the application of the security key is not \"ssh:\"; generate it without -O application"
-    )]
+    #[error("the application of the security key is not \"ssh:\"; generate it without -O application")]
     SkApplication,
     /// The text is not armor as `ssh-keygen -Y sign` writes it.
     #[error("not an armored SSH signature exactly as \"ssh-keygen -Y sign\" writes it")]
@@ -80,9 +76,7 @@ pub enum SshSigError {
     #[error("the armor does not hold an SSHSIG version 1 in its canonical encoding")]
     Encoding,
     /// The namespace is none of ours.
-    #[error(
-        "the namespace of the SSH signature is no act of this system (such as approve@countersign)"
-    )]
+    #[error("the namespace of the SSH signature is no act of this system (such as approve@countersign)")]
     UnknownNamespace,
     /// The signature is one for another act.
     #[error("the SSH signature is for {found}, {expected} is needed")]
@@ -96,9 +90,7 @@ pub enum SshSigError {
     #[error("the SSH signature was made by another key than the enrolled one")]
     OtherKey,
     /// The signature algorithm is not that of the key, or uses SHA-1.
-    #[error(
-        "the SSH signature's algorithm is not accepted for its key (RSA needs rsa-sha2-256 or -512)"
-    )]
+    #[error("the SSH signature's algorithm is not accepted for its key (RSA needs rsa-sha2-256 or -512)")]
     SignatureAlgorithm,
     /// A security key signed without a touch.
     #[error("the security key signed without a touch; use a key without no-touch-required")]
@@ -167,9 +159,7 @@ impl Act {
 
     /// The act with this namespace.
     pub fn from_namespace(namespace: &str) -> Option<Act> {
-        Act::ALL
-            .into_iter()
-            .find(|act| act.namespace() == namespace)
+        Act::ALL.into_iter().find(|act| act.namespace() == namespace)
     }
 }
 
@@ -237,29 +227,18 @@ impl SshSignature {
     /// # Errors
     /// Another key or act than expected, a security key without touch, a signature that does not
     /// hold.
-    pub fn verify(
-        &self,
-        key: &SshPublicKey,
-        act: Act,
-        document: &[u8],
-    ) -> Result<Verified, SshSigError> {
+    pub fn verify(&self, key: &SshPublicKey, act: Act, document: &[u8]) -> Result<Verified, SshSigError> {
         if self.key != *key {
             return Err(SshSigError::OtherKey);
         }
         if self.act != act {
-            return Err(SshSigError::OtherNamespace {
-                expected: act,
-                found: self.act,
-            });
+            return Err(SshSigError::OtherNamespace { expected: act, found: self.act });
         }
-        let message = SshSig::signed_data(act.namespace(), self.sig.hash_alg(), document)
-            .map_err(|_| SshSigError::Encoding)?;
+        let message =
+            SshSig::signed_data(act.namespace(), self.sig.hash_alg(), document).map_err(|_| SshSigError::Encoding)?;
         let bytes = self.sig.signature_bytes();
         let (signature, sk) = if key.is_security_key() {
-            let at = bytes
-                .len()
-                .checked_sub(SK_TRAILER_LEN)
-                .ok_or(SshSigError::Encoding)?;
+            let at = bytes.len().checked_sub(SK_TRAILER_LEN).ok_or(SshSigError::Encoding)?;
             (&bytes[..at], Some(&bytes[at..]))
         } else {
             (bytes, None)
@@ -270,16 +249,12 @@ impl SshSignature {
                 ed25519.verify(&message, signature).is_ok()
             }
             Check::Ecdsa => key.data.verify(&message, self.sig.signature()).is_ok(),
-            Check::Rsa(len) => {
-                bytes.len() == *len && key.data.verify(&message, self.sig.signature()).is_ok()
-            }
+            Check::Rsa(len) => bytes.len() == *len && key.data.verify(&message, self.sig.signature()).is_ok(),
         };
         if !holds {
             return Err(SshSigError::Signature);
         }
-        Ok(Verified {
-            security_key: sk.map(security_key_use).transpose()?,
-        })
+        Ok(Verified { security_key: sk.map(security_key_use).transpose()? })
     }
 }
 
@@ -288,24 +263,14 @@ impl SshSignature {
 ///
 /// # Errors
 /// Those of both.
-pub fn verify_sshsig(
-    armored: &str,
-    key: &SshPublicKey,
-    act: Act,
-    document: &[u8],
-) -> Result<Verified, SshSigError> {
+pub fn verify_sshsig(armored: &str, key: &SshPublicKey, act: Act, document: &[u8]) -> Result<Verified, SshSigError> {
     SshSignature::parse(armored)?.verify(key, act, document)
 }
 
 /// What a security key signs: SHA-256 of the application, flags, counter, SHA-256 of the message
 /// (PROTOCOL.u2f, "SSH U2F signatures").
 fn sk_message(trailer: &[u8], message: &[u8]) -> Vec<u8> {
-    [
-        &Sha256::digest(SK_APPLICATION)[..],
-        trailer,
-        &Sha256::digest(message)[..],
-    ]
-    .concat()
+    [&Sha256::digest(SK_APPLICATION)[..], trailer, &Sha256::digest(message)[..]].concat()
 }
 
 fn security_key_use(trailer: &[u8]) -> Result<SecurityKeyUse, SshSigError> {
@@ -339,9 +304,7 @@ fn unarmor(armored: &str) -> Result<Vec<u8>, SshSigError> {
     if armored.len() > ARMOR_MAX {
         return Err(SshSigError::Armor);
     }
-    let body = armored
-        .strip_prefix(BEGIN)
-        .and_then(|rest| rest.strip_suffix(END));
+    let body = armored.strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END));
     let text = body.ok_or(SshSigError::Armor)?.replace('\n', "");
     let blob = base64::std_decode(&text).map_err(|_| SshSigError::Armor)?;
     if armor(&blob) != armored {

@@ -86,8 +86,7 @@ pub enum TileError {
 
 /// The number of hashes that a tree of `size` leaves has on a tile level: floor(size / 256^level).
 fn hashes_on(level: u8, size: u64) -> u64 {
-    size.checked_shr(TILE_HEIGHT * u32::from(level))
-        .unwrap_or(0)
+    size.checked_shr(TILE_HEIGHT * u32::from(level)).unwrap_or(0)
 }
 
 /// All tiles of hashes of a tree of `size` leaves, level by level: on each level the full ones,

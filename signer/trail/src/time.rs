@@ -30,13 +30,7 @@ impl Timestamp {
 
     /// From microseconds since the epoch; refuses times before 1970 and after 9999.
     pub fn from_micros(micros: i64) -> Result<Self, TimeError> {
-        if (0..=MAX_MICROS).contains(&micros) {
-            Ok(Self(micros))
-        } else {
-            Err(TimeError {
-                text: micros.to_string(),
-            })
-        }
+        if (0..=MAX_MICROS).contains(&micros) { Ok(Self(micros)) } else { Err(TimeError { text: micros.to_string() }) }
     }
 
     /// Microseconds since the epoch, never negative.
@@ -83,16 +77,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let z = days + 719_468;
     let era = z / 146_097;
     let day_of_era = z % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -125,9 +114,7 @@ impl FromStr for Timestamp {
                 time.write(&mut again);
                 again == text.as_bytes()
             })
-            .ok_or_else(|| TimeError {
-                text: text.chars().take(40).collect(),
-            })
+            .ok_or_else(|| TimeError { text: text.chars().take(40).collect() })
     }
 }
 
@@ -137,33 +124,19 @@ fn parse(text: &[u8]) -> Option<Timestamp> {
         return None;
     }
     let fits = |(b, s): (&u8, &u8)| {
-        if *s == b'0' {
-            b.is_ascii_digit()
-        } else {
-            b == s
-        }
+        if *s == b'0' { b.is_ascii_digit() } else { b == s }
     };
     if !text.iter().zip(SHAPE).all(fits) {
         return None;
     }
-    let number = |range: std::ops::Range<usize>| {
-        text[range]
-            .iter()
-            .fold(0i64, |n, b| n * 10 + i64::from(b - b'0'))
-    };
+    let number = |range: std::ops::Range<usize>| text[range].iter().fold(0i64, |n, b| n * 10 + i64::from(b - b'0'));
     let (year, month, day) = (number(0..4), number(5..7), number(8..10));
     let (hour, minute, second) = (number(11..13), number(14..16), number(17..19));
-    if year < 1970
-        || !(1..=12).contains(&month)
-        || !(1..=31).contains(&day)
-        || hour > 23
-        || minute > 59
-        || second > 59
+    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 59
     {
         return None;
     }
-    let seconds =
-        days_from_civil(year, month, day) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second;
+    let seconds = days_from_civil(year, month, day) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second;
     Timestamp::from_micros(seconds * MICROS_PER_SECOND + number(20..26)).ok()
 }
 

@@ -98,17 +98,9 @@ impl TlogProof {
         }
         let expected = inclusion_path_len(index, checkpoint.checkpoint().size)?;
         if path.len() != expected {
-            return Err(TlogProofError::PathLength {
-                expected,
-                actual: path.len(),
-            });
+            return Err(TlogProofError::PathLength { expected, actual: path.len() });
         }
-        Ok(TlogProof {
-            extra,
-            index,
-            path,
-            checkpoint,
-        })
+        Ok(TlogProof { extra, index, path, checkpoint })
     }
 
     /// Parses a whole proof, at most [`MAX_PROOF_LEN`] bytes.
@@ -132,10 +124,7 @@ impl TlogProof {
             extra = Some(std_decode(base64).map_err(TlogProofError::Extra)?);
             line = lines.next().ok_or(TlogProofError::Index)?;
         }
-        let index = line
-            .strip_prefix("index ")
-            .and_then(parse_decimal)
-            .ok_or(TlogProofError::Index)?;
+        let index = line.strip_prefix("index ").and_then(parse_decimal).ok_or(TlogProofError::Index)?;
         let mut path = Vec::new();
         for (number, line) in lines.enumerate() {
             // One beyond the longest is enough to be refused by its length below.

@@ -8,15 +8,12 @@ use common::{Ceremony, Person, Store, origin, time};
 use countersign_trail::admin::{AdminError, AdminState, check_genesis_signature};
 use countersign_trail::chain::ChainError;
 use countersign_trail::control::{
-    Body, ControlError, GapBody, GenesisBody, Head, HsmBody, PersonSignature, PlanBody, StartBody,
-    TokenSerial,
+    Body, ControlError, GapBody, GenesisBody, Head, HsmBody, PersonSignature, PlanBody, StartBody, TokenSerial,
 };
 use countersign_trail::document::{Mode, Role, TokenRole};
 use countersign_trail::hash::Hash;
 use countersign_trail::id::{EventId, MemberId, TypeName};
-use countersign_trail::record::{
-    Category, Content, Control, Decision, Event, EventResult, Header, Record,
-};
+use countersign_trail::record::{Category, Content, Control, Decision, Event, EventResult, Header, Record};
 use countersign_trail::signing::Purpose;
 use countersign_trail::sshsig::Act;
 use countersign_trail::tree::leaf_hash;
@@ -69,20 +66,11 @@ fn a_sealed_genesis_is_replayed() {
     let admin_leaf = leaf_hash(&ceremony.first_records[&origin(ADMIN_TRAIL)]);
     let decisions = state.trail(&origin(DECISIONS)).unwrap();
     assert_eq!(decisions.mode, Mode::Record);
-    assert_eq!(
-        decisions.record_kids(),
-        [ceremony.kid(Purpose::Record, Some(DECISIONS))]
-    );
+    assert_eq!(decisions.record_kids(), [ceremony.kid(Purpose::Record, Some(DECISIONS))]);
     assert_eq!(decisions.first_prev, admin_leaf);
     let metrics = state.trail(&origin(METRICS)).unwrap();
-    assert_eq!(
-        metrics.record_kids(),
-        [ceremony.kid(Purpose::Checkpoint, Some(METRICS))]
-    );
-    assert_eq!(
-        metrics.first_leaf,
-        leaf_hash(&ceremony.first_records[&origin(METRICS)])
-    );
+    assert_eq!(metrics.record_kids(), [ceremony.kid(Purpose::Checkpoint, Some(METRICS))]);
+    assert_eq!(metrics.first_leaf, leaf_hash(&ceremony.first_records[&origin(METRICS)]));
     let admin = state.trail(&origin(ADMIN_TRAIL)).unwrap();
     assert_eq!(admin.record_kids(), [ceremony.admin_kid()]);
     assert_eq!(admin.first_leaf, admin_leaf);
@@ -93,10 +81,7 @@ fn a_sealed_genesis_is_replayed() {
     assert_eq!(state.heads.len(), 2);
     let body = start(vec![head(DECISIONS, 7, Hash::of(b"root"))]);
     let record = ceremony.next(&state, &body);
-    assert_eq!(
-        state.apply(&record, &ceremony.store).unwrap(),
-        leaf_hash(&record)
-    );
+    assert_eq!(state.apply(&record, &ceremony.store).unwrap(), leaf_hash(&record));
     assert_eq!(state.heads.len(), 3);
     assert_eq!((state.heads[2].admin_seq, state.heads[2].head.size), (2, 7));
 }
@@ -106,10 +91,7 @@ fn nothing_is_believed_before_the_seal() {
     let ceremony = Ceremony::new();
     let state = AdminState::begin(ceremony.fingerprint, &ceremony.store).unwrap();
     assert_eq!(state.require_sealed(), Err(AdminError::NotSealed(0)));
-    assert_eq!(
-        ceremony.begin().require_sealed(),
-        Err(AdminError::NotSealed(1))
-    );
+    assert_eq!(ceremony.begin().require_sealed(), Err(AdminError::NotSealed(1)));
     assert_eq!(AdminError::NotSealed(1).check(), "genesis-sealed");
 }
 
@@ -118,20 +100,14 @@ fn documents_are_found_by_their_hash_alone() {
     let ceremony = Ceremony::new();
     let other = Hash::of(b"another genesis");
     let error = AdminState::begin(other, &ceremony.store).unwrap_err();
-    assert!(
-        matches!(error, AdminError::MissingDocument { hash, .. } if hash == other),
-        "{error}"
-    );
+    assert!(matches!(error, AdminError::MissingDocument { hash, .. } if hash == other), "{error}");
     assert_eq!(error.check(), "documents");
 
     for name in [ceremony.fingerprint, ceremony.genesis.plan] {
         let mut store = ceremony.store.clone();
         store.0.remove(&name);
         let error = AdminState::begin(ceremony.fingerprint, &store).unwrap_err();
-        assert!(
-            matches!(error, AdminError::MissingDocument { hash, .. } if hash == name),
-            "{error}"
-        );
+        assert!(matches!(error, AdminError::MissingDocument { hash, .. } if hash == name), "{error}");
 
         // One bit of the last digit of the document's "v":1, which would be another document.
         let mut store = ceremony.store.clone();
@@ -167,62 +143,31 @@ fn the_first_records_stand_in_their_order() {
 
     let record_1 = ceremony.next(&one, &seal);
     let error = empty.clone().apply(&record_1, store).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            AdminError::Chain(ChainError::Place {
-                at: 0,
-                found: 1,
-                ..
-            })
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, AdminError::Chain(ChainError::Place { at: 0, found: 1, .. })), "{error}");
     assert_eq!(error.check(), "admin-chain");
 
     let seal_first = ceremony.next(&empty, &seal);
     refused_by_rule(&empty, store, &seal_first, "may not stand here");
-    let plan = Body::Plan(PlanBody {
-        plan: ceremony.genesis.plan,
-    });
-    refused_by_rule(
-        &one,
-        store,
-        &ceremony.next(&one, &plan),
-        "may not stand here",
-    );
+    let plan = Body::Plan(PlanBody { plan: ceremony.genesis.plan });
+    refused_by_rule(&one, store, &ceremony.next(&one, &plan), "may not stand here");
     let unsealed_start = ceremony.next(&one, &start(Vec::new()));
     refused_by_rule(&one, store, &unsealed_start, "may not stand here");
 
     let mut sealed = one;
     sealed.apply(&record_1, store).unwrap();
-    refused_by_rule(
-        &sealed,
-        store,
-        &ceremony.next(&sealed, &seal),
-        "may not stand here",
-    );
-    refused_by_rule(
-        &sealed,
-        store,
-        &ceremony.next(&sealed, &plan),
-        "may not stand here",
-    );
+    refused_by_rule(&sealed, store, &ceremony.next(&sealed, &seal), "may not stand here");
+    refused_by_rule(&sealed, store, &ceremony.next(&sealed, &plan), "may not stand here");
 }
 
 #[test]
 fn record_0_is_the_one_that_the_genesis_names() {
     let ceremony = Ceremony::new();
     let empty = AdminState::begin(ceremony.fingerprint, &ceremony.store).unwrap();
-    let other_plan = Body::Plan(PlanBody {
-        plan: Hash::of(b"another plan"),
-    });
+    let other_plan = Body::Plan(PlanBody { plan: Hash::of(b"another plan") });
     let record = ceremony.next(&empty, &other_plan);
     refused_by_rule(&empty, &ceremony.store, &record, "names plan");
     // The same body at another time: another leaf.
-    let plan = Body::Plan(PlanBody {
-        plan: ceremony.genesis.plan,
-    });
+    let plan = Body::Plan(PlanBody { plan: ceremony.genesis.plan });
     let record = ceremony.next(&empty, &plan);
     refused_by_rule(&empty, &ceremony.store, &record, "has leaf hash");
 }
@@ -239,10 +184,7 @@ fn seal_error(ceremony: &Ceremony, signatures: Vec<PersonSignature>) -> AdminErr
 /// Asserts that a signature of `member` is what is refused, for a reason that holds `problem`.
 fn refused_signature(error: &AdminError, member: &str, problem: &str) {
     match error {
-        AdminError::Signature {
-            member: found,
-            problem: why,
-        } => {
+        AdminError::Signature { member: found, problem: why } => {
             assert_eq!(found.as_str(), member);
             assert!(why.contains(problem), "{why:?} lacks {problem:?}");
             assert_eq!(error.check(), "genesis-signatures");
@@ -268,10 +210,7 @@ fn every_administrator_signs_once() {
     swapped.swap(0, 1);
     for signatures in [doubled, swapped] {
         let error = seal_error(&ceremony, signatures);
-        assert!(
-            matches!(&error, AdminError::Rule { at: 1, problem } if problem.contains("each once")),
-            "{error}"
-        );
+        assert!(matches!(&error, AdminError::Rule { at: 1, problem } if problem.contains("each once")), "{error}");
     }
 }
 
@@ -314,20 +253,13 @@ fn only_administrators_sign_and_only_with_their_own_keys() {
     // The record names another key than the one that signed.
     let mut signatures = all.clone();
     signatures[2].key = all[0].key.clone();
-    refused_signature(
-        &seal_error(&ceremony, signatures),
-        "carol",
-        "the record names",
-    );
+    refused_signature(&seal_error(&ceremony, signatures), "carol", "the record names");
 
     // The signature's document is gone, or is no armor.
     let mut signatures = all.clone();
     signatures[3].document = Hash::of(b"gone");
     let error = seal_error(&ceremony, signatures);
-    assert!(
-        matches!(error, AdminError::MissingDocument { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, AdminError::MissingDocument { .. }), "{error}");
     let mut signatures = all;
     signatures[3].document = ceremony.store.put(b"\xff".to_vec());
     refused_signature(&seal_error(&ceremony, signatures), "dave", "is not text");
@@ -342,11 +274,7 @@ fn a_signature_holds_for_one_document_and_one_act() {
     other[at] ^= 1;
     for (act, document, problem) in [
         (Act::Genesis, other, "does not verify"),
-        (
-            Act::Approve,
-            ceremony.genesis_bytes(),
-            "genesis@countersign is needed",
-        ),
+        (Act::Approve, ceremony.genesis_bytes(), "genesis@countersign is needed"),
     ] {
         let mut signatures = all.clone();
         let armor = ceremony.people[1].sign(act, &document);
@@ -364,11 +292,7 @@ fn the_seal_is_of_the_pinned_genesis() {
     let mut ceremony = Ceremony::new();
     let signatures = ceremony.signatures();
     let state = ceremony.begin();
-    let body = Body::Genesis(GenesisBody {
-        genesis: Hash::of(b"another genesis"),
-        heads: Vec::new(),
-        signatures,
-    });
+    let body = Body::Genesis(GenesisBody { genesis: Hash::of(b"another genesis"), heads: Vec::new(), signatures });
     let record = ceremony.next(&state, &body);
     refused_by_rule(&state, &ceremony.store, &record, "seals genesis");
 }
@@ -397,11 +321,8 @@ fn heads_grow_and_name_a_trail() {
     // The size of no tree that anyone signed: also where the trail has no head yet.
     let signatures = ceremony.signatures();
     let one = ceremony.begin();
-    let body = Body::Genesis(GenesisBody {
-        genesis: ceremony.fingerprint,
-        heads: vec![head(METRICS, 0, root)],
-        signatures,
-    });
+    let body =
+        Body::Genesis(GenesisBody { genesis: ceremony.fingerprint, heads: vec![head(METRICS, 0, root)], signatures });
     let record = ceremony.next(&one, &body);
     refused_by_rule(&one, &ceremony.store, &record, "does not grow");
 }
@@ -438,21 +359,9 @@ fn only_known_control_records_of_the_admin_key_stand_in_the_admin_trail() {
         type_name: TypeName::parse("countersign.later").unwrap(),
         body: serde_json::json!({}),
     });
-    let error = state
-        .clone()
-        .apply(&bytes(&header, unknown), &ceremony.store)
-        .unwrap_err();
+    let error = state.clone().apply(&bytes(&header, unknown), &ceremony.store).unwrap_err();
     assert_eq!(error.check(), "admin-records");
-    assert!(
-        matches!(
-            error,
-            AdminError::Control {
-                at: 2,
-                source: ControlError::UnknownType(_)
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, AdminError::Control { at: 2, source: ControlError::UnknownType(_) }), "{error}");
 
     let trail = Body::Trail(countersign_trail::control::TrailBody {
         admin_seq: 0,
@@ -462,25 +371,15 @@ fn only_known_control_records_of_the_admin_key_stand_in_the_admin_trail() {
     let record = control_bytes(header.clone(), &trail);
     refused_by_rule(&state, &ceremony.store, &record, "may not stand here");
 
-    for kids in [
-        vec![],
-        vec![ceremony.kid(Purpose::Evidence, None)],
-        vec![ceremony.admin_kid(), ceremony.admin_kid()],
-    ] {
-        let header = Header {
-            kids,
-            ..header.clone()
-        };
+    for kids in [vec![], vec![ceremony.kid(Purpose::Evidence, None)], vec![ceremony.admin_kid(), ceremony.admin_kid()]]
+    {
+        let header = Header { kids, ..header.clone() };
         let record = control_bytes(header, &start(Vec::new()));
         refused_by_rule(&state, &ceremony.store, &record, "the admin key in force");
     }
 
     for body in [
-        Body::Gap(GapBody {
-            from: time(121),
-            reason: "stopped".to_owned(),
-            to: time(199),
-        }),
+        Body::Gap(GapBody { from: time(121), reason: "stopped".to_owned(), to: time(199) }),
         Body::Hsm(HsmBody {
             heads: Vec::new(),
             reason: "HSM_TIMEOUT".to_owned(),

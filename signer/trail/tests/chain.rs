@@ -35,19 +35,9 @@ fn two() -> Chain {
 
 /// Appends, expects an error, and checks that the trail is as it was.
 fn refused(chain: &mut Chain, bytes: &[u8]) -> ChainError {
-    let before = (
-        chain.size(),
-        chain.root(),
-        chain.last_leaf(),
-        chain.last_time(),
-    );
+    let before = (chain.size(), chain.root(), chain.last_leaf(), chain.last_time());
     let error = chain.append(bytes).unwrap_err();
-    let after = (
-        chain.size(),
-        chain.root(),
-        chain.last_leaf(),
-        chain.last_time(),
-    );
+    let after = (chain.size(), chain.root(), chain.last_leaf(), chain.last_time());
     assert_eq!(before, after);
     error
 }
@@ -77,41 +67,20 @@ fn bytes_that_are_no_record() {
     let mut chain = two();
     let mut bytes = record(DECISIONS, 2, chain.last_leaf(), 10);
     bytes.push(b'\n');
-    assert!(matches!(
-        refused(&mut chain, &bytes),
-        ChainError::Record {
-            at: 2,
-            source: RecordError::NotCanonical
-        }
-    ));
+    assert!(matches!(refused(&mut chain, &bytes), ChainError::Record { at: 2, source: RecordError::NotCanonical }));
     let long = vec![b' '; MAX_RECORD_LEN + 1];
     assert_eq!(
         refused(&mut chain, &long),
-        ChainError::Record {
-            at: 2,
-            source: RecordError::TooLong(MAX_RECORD_LEN + 1)
-        }
+        ChainError::Record { at: 2, source: RecordError::TooLong(MAX_RECORD_LEN + 1) }
     );
 }
 
 #[test]
 fn a_record_of_another_place() {
     let mut chain = two();
-    for (trail, seq) in [
-        (DECISIONS, 1),
-        (DECISIONS, 3),
-        (METRICS, 2),
-        (DECISIONS, u64::MAX),
-    ] {
+    for (trail, seq) in [(DECISIONS, 1), (DECISIONS, 3), (METRICS, 2), (DECISIONS, u64::MAX)] {
         let bytes = record(trail, seq, chain.last_leaf(), 10);
-        assert_eq!(
-            refused(&mut chain, &bytes),
-            ChainError::Place {
-                at: 2,
-                found: seq,
-                trail: origin(trail)
-            }
-        );
+        assert_eq!(refused(&mut chain, &bytes), ChainError::Place { at: 2, found: seq, trail: origin(trail) });
     }
 }
 
@@ -121,36 +90,19 @@ fn a_record_that_follows_another() {
     let expected = chain.last_leaf();
     let found = Hash::of(b"a record that was replaced");
     let error = refused(&mut chain, &record(DECISIONS, 2, found, 10));
-    assert_eq!(
-        error,
-        ChainError::Prev {
-            at: 2,
-            expected,
-            found
-        }
-    );
+    assert_eq!(error, ChainError::Prev { at: 2, expected, found });
     let text = error.to_string();
     assert!(text.contains(&expected.to_string()) && text.contains(&found.to_string()));
 
     let mut empty = Chain::new(origin(DECISIONS), Hash::of(b"first prev"));
-    assert!(matches!(
-        refused(&mut empty, &record(DECISIONS, 0, found, 10)),
-        ChainError::Prev { at: 0, .. }
-    ));
+    assert!(matches!(refused(&mut empty, &record(DECISIONS, 0, found, 10)), ChainError::Prev { at: 0, .. }));
 }
 
 #[test]
 fn time_never_goes_back() {
     let mut chain = two();
     let back = record(DECISIONS, 2, chain.last_leaf(), 9);
-    assert_eq!(
-        refused(&mut chain, &back),
-        ChainError::Time {
-            at: 2,
-            last: time(10),
-            found: time(9)
-        }
-    );
+    assert_eq!(refused(&mut chain, &back), ChainError::Time { at: 2, last: time(10), found: time(9) });
     let same = record(DECISIONS, 2, chain.last_leaf(), 10);
     chain.append(&same).unwrap();
 }

@@ -6,8 +6,8 @@ mod common;
 use common::ceremony::{ADMIN_TRAIL, DECISIONS, METRICS, control_bytes, head};
 use common::{SoftKey, origin, time};
 use countersign_trail::control::{
-    Body, ClockBody, ControlError, GapBody, GenesisBody, HeartbeatBody, HsmBody, PersonSignature,
-    PinBody, PlanBody, StartBody, TokenSerial, TrailBody,
+    Body, ClockBody, ControlError, GapBody, GenesisBody, HeartbeatBody, HsmBody, PersonSignature, PinBody, PlanBody,
+    StartBody, TokenSerial, TrailBody,
 };
 use countersign_trail::document::{Mode, TokenRole};
 use countersign_trail::hash::Hash;
@@ -18,14 +18,9 @@ use serde_json::{Value, json};
 
 /// A body of every type, in the order of [`Body::TYPES`].
 fn every_type() -> Vec<Body> {
-    let heads = vec![
-        head(DECISIONS, 5, Hash::of(b"root")),
-        head(METRICS, u64::MAX, Hash::of(b"r")),
-    ];
+    let heads = vec![head(DECISIONS, 5, Hash::of(b"root")), head(METRICS, u64::MAX, Hash::of(b"r"))];
     vec![
-        Body::Plan(PlanBody {
-            plan: Hash::of(b"plan"),
-        }),
+        Body::Plan(PlanBody { plan: Hash::of(b"plan") }),
         Body::Genesis(GenesisBody {
             genesis: Hash::of(b"genesis"),
             heads: heads.clone(),
@@ -53,36 +48,16 @@ fn every_type() -> Vec<Body> {
             time: time(1),
             token: TokenRole::Admin,
         }),
-        Body::Pin(PinBody {
-            heads: heads.clone(),
-            state: "latched".to_owned(),
-            token: TokenRole::Record,
-        }),
-        Body::Clock(ClockBody {
-            expected: time(1),
-            found: time(600),
-            heads,
-            state: "stepped".to_owned(),
-        }),
-        Body::Trail(TrailBody {
-            admin_seq: 0,
-            admin_trail: origin(ADMIN_TRAIL),
-            mode: Mode::Record,
-        }),
+        Body::Pin(PinBody { heads: heads.clone(), state: "latched".to_owned(), token: TokenRole::Record }),
+        Body::Clock(ClockBody { expected: time(1), found: time(600), heads, state: "stepped".to_owned() }),
+        Body::Trail(TrailBody { admin_seq: 0, admin_trail: origin(ADMIN_TRAIL), mode: Mode::Record }),
         Body::Heartbeat(HeartbeatBody { since: time(1) }),
-        Body::Gap(GapBody {
-            from: time(1),
-            reason: "stopped".to_owned(),
-            to: time(2),
-        }),
+        Body::Gap(GapBody { from: time(1), reason: "stopped".to_owned(), to: time(2) }),
     ]
 }
 
 fn control(type_name: &str, body: Value) -> Control {
-    Control {
-        type_name: TypeName::parse(type_name).unwrap(),
-        body,
-    }
+    Control { type_name: TypeName::parse(type_name).unwrap(), body }
 }
 
 fn body_problem(control: &Control) -> String {
@@ -119,13 +94,8 @@ fn every_type_goes_round() {
 
 #[test]
 fn heads_stand_in_the_types_of_the_admin_trail() {
-    let with: Vec<&str> = every_type()
-        .iter()
-        .filter(|body| body.heads().len() == 2)
-        .map(Body::type_name)
-        .collect();
-    let want =
-        ["genesis", "start", "hsm", "pin", "clock"].map(|name| format!("countersign.{name}"));
+    let with: Vec<&str> = every_type().iter().filter(|body| body.heads().len() == 2).map(Body::type_name).collect();
+    let want = ["genesis", "start", "hsm", "pin", "clock"].map(|name| format!("countersign.{name}"));
     assert_eq!(with, want);
 }
 
@@ -188,18 +158,11 @@ fn unknown_types_and_words() {
         });
         control("countersign.hsm", body)
     };
-    let pin = |state: &str, token: &str| {
-        control(
-            "countersign.pin",
-            json!({"heads": [], "state": state, "token": token}),
-        )
-    };
+    let pin =
+        |state: &str, token: &str| control("countersign.pin", json!({"heads": [], "state": state, "token": token}));
     let gap = |reason: &str| {
         let time = "2026-01-01T00:00:00.000000Z";
-        control(
-            "countersign.gap",
-            json!({"from": time, "reason": reason, "to": time}),
-        )
+        control("countersign.gap", json!({"from": time, "reason": reason, "to": time}))
     };
     let clock = |state: &str| {
         let time = "2026-01-01T00:00:00.000000Z";
@@ -243,10 +206,6 @@ fn unknown_types_and_words() {
 
 #[test]
 fn nothing_is_written_that_would_not_be_read() {
-    let body = Body::Pin(PinBody {
-        heads: Vec::new(),
-        state: "forgotten".to_owned(),
-        token: TokenRole::Admin,
-    });
+    let body = Body::Pin(PinBody { heads: Vec::new(), state: "forgotten".to_owned(), token: TokenRole::Admin });
     assert!(matches!(body.to_control(), Err(ControlError::Body { .. })));
 }

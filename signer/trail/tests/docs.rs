@@ -41,16 +41,10 @@ fn parts_are_quoted() {
     let vectors = vectors!("parts");
     quotes(chapter!("parts"), &vectors, "/parts/1/commitment");
     // The lines that the chapter on evidence shows are lines, and the first is that very part.
-    let lines: Vec<&str> = chapter!("evidence")
-        .lines()
-        .filter(|line| line.starts_with('{'))
-        .collect();
+    let lines: Vec<&str> = chapter!("evidence").lines().filter(|line| line.starts_with('{')).collect();
     assert_eq!(lines.len(), 2);
     let parts = parse_parts(format!("{}\n{}\n", lines[0], lines[1]).as_bytes()).unwrap();
-    assert_eq!(
-        parts[0].commitment().unwrap().to_string(),
-        vectors["parts"][1]["commitment"]
-    );
+    assert_eq!(parts[0].commitment().unwrap().to_string(), vectors["parts"][1]["commitment"]);
     assert!(matches!(parts[1], PartLine::Withheld { .. }));
 }
 

@@ -7,8 +7,8 @@ use common::ceremony::{ADMIN_TRAIL, DECISIONS, METRICS, broken_rule, member};
 use common::{Ceremony, Person, origin};
 use countersign_trail::base64;
 use countersign_trail::document::{
-    DocumentError, Genesis, MAX_DOCUMENT_LEN, MAX_MEMBERS, MAX_TRAILS, Mode, Plan, Role, TrailPlan,
-    is_spiffe_id, planned_keys,
+    DocumentError, Genesis, MAX_DOCUMENT_LEN, MAX_MEMBERS, MAX_TRAILS, Mode, Plan, Role, TrailPlan, is_spiffe_id,
+    planned_keys,
 };
 use countersign_trail::hash::Hash;
 use countersign_trail::jcs::JcsError;
@@ -40,14 +40,11 @@ fn many_trails(plan: &mut Plan, count: usize) {
 
 fn many_members(plan: &mut Plan, count: usize) {
     let more = count - plan.members.len();
-    plan.members
-        .extend((0..more).map(|n| member(&format!("z{n:04}"), Role::Auditor)));
+    plan.members.extend((0..more).map(|n| member(&format!("z{n:04}"), Role::Auditor)));
 }
 
 fn many_roots(plan: &mut Plan, count: u8) {
-    plan.client_roots = (0..count)
-        .map(|n| base64::std_encode(&[0x30, 0x03, 0x02, 0x01, n]))
-        .collect();
+    plan.client_roots = (0..count).map(|n| base64::std_encode(&[0x30, 0x03, 0x02, 0x01, n])).collect();
 }
 
 #[test]
@@ -79,89 +76,46 @@ fn a_good_plan_at_its_bounds() {
 fn each_rule_of_a_plan() {
     let cases: &[(&str, Break)] = &[
         ("v is not 1", |p| p.v = 2),
-        ("document is not countersign.plan", |p| {
-            p.document = "countersign.genesis".to_owned()
-        }),
+        ("document is not countersign.plan", |p| p.document = "countersign.genesis".to_owned()),
         ("1 to 64 trails", |p| many_trails(p, 0)),
         ("1 to 64 trails", |p| many_trails(p, MAX_TRAILS + 1)),
-        ("more than 1,024 members", |p| {
-            many_members(p, MAX_MEMBERS + 1)
-        }),
+        ("more than 1,024 members", |p| many_members(p, MAX_MEMBERS + 1)),
         ("1 to 16 client_roots", |p| many_roots(p, 0)),
         ("1 to 16 client_roots", |p| many_roots(p, 17)),
-        ("client_roots[0] is not DER in base64", |p| {
-            p.client_roots[0].push('=')
-        }),
-        ("client_roots[0] is not DER in base64", |p| {
-            p.client_roots[0] = base64::std_encode(b"PEM")
-        }),
-        ("client_roots[0] is not DER in base64", |p| {
-            p.client_roots[0].clear()
-        }),
-        ("client_roots[1] stands twice", |p| {
-            p.client_roots.push(p.client_roots[0].clone())
-        }),
+        ("client_roots[0] is not DER in base64", |p| p.client_roots[0].push('=')),
+        ("client_roots[0] is not DER in base64", |p| p.client_roots[0] = base64::std_encode(b"PEM")),
+        ("client_roots[0] is not DER in base64", |p| p.client_roots[0].clear()),
+        ("client_roots[1] stands twice", |p| p.client_roots.push(p.client_roots[0].clone())),
         ("trails are not sorted", |p| p.trails.reverse()),
-        ("trails are not sorted", |p| {
-            p.trails[1] = p.trails[0].clone()
-        }),
+        ("trails are not sorted", |p| p.trails[1] = p.trails[0].clone()),
         ("members are not sorted", |p| p.members.swap(0, 1)),
-        ("members are not sorted", |p| {
-            p.members.insert(AUDREY, p.members[AUDREY].clone())
-        }),
-        (
-            "acme.example/decisions: has the admin trail's origin",
-            |p| p.admin_trail = origin(DECISIONS),
-        ),
-        ("acme.example/decisions: record_algorithm stands", |p| {
-            p.trails[0].record_algorithm = None
-        }),
+        ("members are not sorted", |p| p.members.insert(AUDREY, p.members[AUDREY].clone())),
+        ("acme.example/decisions: has the admin trail's origin", |p| p.admin_trail = origin(DECISIONS)),
+        ("acme.example/decisions: record_algorithm stands", |p| p.trails[0].record_algorithm = None),
         ("acme.example/metrics: record_algorithm stands", |p| {
             p.trails[1].record_algorithm = Some(Algorithm::Ed25519);
         }),
-        ("admin_token wants label and serial", |p| {
-            p.admin_token.label.clear()
-        }),
-        ("admin_token wants label and serial", |p| {
-            p.admin_token.serial.clear()
-        }),
-        ("record_token wants label and serial", |p| {
-            p.record_token.label = "l".repeat(33)
-        }),
-        ("record_token wants label and serial", |p| {
-            p.record_token.serial = "a\nb".to_owned()
-        }),
+        ("admin_token wants label and serial", |p| p.admin_token.label.clear()),
+        ("admin_token wants label and serial", |p| p.admin_token.serial.clear()),
+        ("record_token wants label and serial", |p| p.record_token.label = "l".repeat(33)),
+        ("record_token wants label and serial", |p| p.record_token.serial = "a\nb".to_owned()),
         ("the same token", |p| p.record_token = p.admin_token.clone()),
-        ("member alice: name wants 1 to 200", |p| {
-            p.members[ALICE].name.clear()
-        }),
-        ("member alice: name wants 1 to 200", |p| {
-            p.members[ALICE].name = "n".repeat(201)
-        }),
-        ("member alice: name wants 1 to 200", |p| {
-            p.members[ALICE].name.push('\u{1b}')
-        }),
-        ("member alice: 1 to 8 ssh_keys", |p| {
-            p.members[ALICE].ssh_keys.clear()
-        }),
+        ("member alice: name wants 1 to 200", |p| p.members[ALICE].name.clear()),
+        ("member alice: name wants 1 to 200", |p| p.members[ALICE].name = "n".repeat(201)),
+        ("member alice: name wants 1 to 200", |p| p.members[ALICE].name.push('\u{1b}')),
+        ("member alice: 1 to 8 ssh_keys", |p| p.members[ALICE].ssh_keys.clear()),
         ("member alice: 1 to 8 ssh_keys", |p| {
             p.members[ALICE].ssh_keys = vec![p.members[ALICE].ssh_keys[0].clone(); 9];
         }),
         ("member audrey: 1 to 8 ssh_keys", |p| {
             p.members[AUDREY].ssh_keys = p.members[ALICE].ssh_keys.clone();
         }),
-        ("member audrey: wants 1 to 8 spiffe_ids", |p| {
-            p.members[AUDREY].spiffe_ids.clear()
-        }),
+        ("member audrey: wants 1 to 8 spiffe_ids", |p| p.members[AUDREY].spiffe_ids.clear()),
         ("member audrey: wants 1 to 8 spiffe_ids", |p| {
             p.members[AUDREY].spiffe_ids = (0..9).map(|n| format!("spiffe://a/{n}")).collect();
         }),
-        ("member audrey: only a gateway has grants", |p| {
-            p.members[AUDREY].grants = vec![origin(METRICS)]
-        }),
-        ("member gw-1: grants are not sorted", |p| {
-            p.members[GATEWAY].grants.reverse()
-        }),
+        ("member audrey: only a gateway has grants", |p| p.members[AUDREY].grants = vec![origin(METRICS)]),
+        ("member gw-1: grants are not sorted", |p| p.members[GATEWAY].grants.reverse()),
         ("member gw-1: grants are not sorted", |p| {
             p.members[GATEWAY].grants = vec![origin(METRICS); 2];
         }),
@@ -183,9 +137,7 @@ fn each_rule_of_a_plan() {
         }),
         ("1 approvals of 4 administrators", |p| p.approvals = 1),
         ("3 approvals of 4 administrators", |p| p.approvals = 3),
-        ("4294967295 approvals of 4 administrators", |p| {
-            p.approvals = u32::MAX
-        }),
+        ("4294967295 approvals of 4 administrators", |p| p.approvals = u32::MAX),
         ("2 approvals of 3 administrators", |p| {
             p.members.remove(ALICE);
         }),
@@ -197,22 +149,14 @@ fn each_rule_of_a_plan() {
         change(&mut plan);
         broken_rule(plan.check(), "countersign.plan", problem);
         // What is read is checked.
-        broken_rule(
-            Plan::parse(&plan.to_bytes().unwrap()),
-            "countersign.plan",
-            problem,
-        );
+        broken_rule(Plan::parse(&plan.to_bytes().unwrap()), "countersign.plan", problem);
     }
 }
 
 #[test]
 fn spiffe_ids() {
     let long = format!("spiffe://a/{}", "b".repeat(2048 - 11));
-    for good in [
-        "spiffe://a/b",
-        "spiffe://acme.example/ns/x_1/sa/Gw-1.b",
-        &long,
-    ] {
+    for good in ["spiffe://a/b", "spiffe://acme.example/ns/x_1/sa/Gw-1.b", &long] {
         assert!(is_spiffe_id(good), "{good}");
     }
     let longer = format!("{long}b");
@@ -258,22 +202,14 @@ fn one_spelling<T: std::fmt::Debug>(text: &str, parse: impl Fn(&[u8]) -> Result<
     not_canonical(text.replacen("{\"", "{ \"", 1));
     not_canonical(text.replacen(",\"v\":1}", ",\"v\":1,\"v\":1}", 1));
     not_canonical(text.replacen("\"countersign.", "\"\\u0063ountersign.", 1));
-    let moved = text
-        .replacen(",\"v\":1}", "}", 1)
-        .replacen('{', "{\"v\":1,", 1);
+    let moved = text.replacen(",\"v\":1}", "}", 1).replacen('{', "{\"v\":1,", 1);
     not_canonical(moved);
-    assert_eq!(
-        json(text.replacen(",\"v\":1}", ",\"v\":1.5}", 1)),
-        JcsError::Number
-    );
+    assert_eq!(json(text.replacen(",\"v\":1}", ",\"v\":1.5}", 1)), JcsError::Number);
     for other in [",\"v\":1,\"w\":1}", "}", ",\"v\":\"1\"}"] {
         let source = json(text.replacen(",\"v\":1}", other, 1));
         assert!(matches!(source, JcsError::Shape(_)), "{other}: {source}");
     }
-    assert!(matches!(
-        json(text[..text.len() - 1].to_owned()),
-        JcsError::Shape(_)
-    ));
+    assert!(matches!(json(text[..text.len() - 1].to_owned()), JcsError::Shape(_)));
     let long = " ".repeat(MAX_DOCUMENT_LEN + 1);
     assert!(matches!(json(long), JcsError::TooLong { .. }));
 }
@@ -289,10 +225,7 @@ fn documents_have_one_spelling() {
     // An enrolled key has no comment.
     let key = ceremony.people[0].key.to_string();
     let commented = plan.replacen(&key, &format!("{key} alice@host"), 1);
-    assert!(matches!(
-        Plan::parse(commented.as_bytes()),
-        Err(DocumentError::Json { .. })
-    ));
+    assert!(matches!(Plan::parse(commented.as_bytes()), Err(DocumentError::Json { .. })));
 }
 
 #[test]
@@ -301,12 +234,7 @@ fn a_plan_names_the_keys_to_be_made() {
     let names: Vec<(&str, Option<&str>, &str, &str)> = keys
         .iter()
         .map(|(purpose, trail, algorithm, token)| {
-            (
-                purpose.word(),
-                trail.as_ref().map(|t| t.as_str()),
-                algorithm.name(),
-                token.word(),
-            )
+            (purpose.word(), trail.as_ref().map(|t| t.as_str()), algorithm.name(), token.word())
         })
         .collect();
     let want = [

@@ -88,9 +88,7 @@ fn records_and_their_chain() {
         assert_eq!((leaf, chain.root()), (case.leaf_hash, case.root));
         let message = dsse::pae(dsse::RECORD, case.record.as_bytes());
         assert_eq!(hex::encode(key.sign(&message)), case.signature);
-        key.public()
-            .verify(&message, &bytes(&case.signature))
-            .unwrap();
+        key.public().verify(&message, &bytes(&case.signature)).unwrap();
     }
     for RefusedRecord { why, record } in vectors.refused {
         assert!(Record::parse(record.as_bytes()).is_err(), "{why}");
@@ -172,10 +170,7 @@ fn dsse_encodings_and_envelopes() {
         assert_eq!(envelope.payload_type(), case.payload_type);
         assert_eq!(envelope.payload(), bytes(&case.payload));
         let message = dsse::pae(&case.payload_type, envelope.payload());
-        let sign = |kid: &Kid| Signature {
-            keyid: *kid,
-            sig: keys[kid].sign(&message),
-        };
+        let sign = |kid: &Kid| Signature { keyid: *kid, sig: keys[kid].sign(&message) };
         let signatures: Vec<Signature> = case.signed_by.iter().map(sign).collect();
         assert_eq!(envelope.signatures(), signatures);
         let made = Envelope::new(&case.payload_type, bytes(&case.payload), signatures).unwrap();
@@ -249,16 +244,11 @@ fn probes() {
         let key = case.key.soft();
         let probe: Probe = read(&case.payload);
         assert_eq!(probe.kid, key.kid());
-        assert_eq!(
-            countersign_trail::jcs::to_canonical(&probe).unwrap(),
-            case.payload.as_bytes()
-        );
+        assert_eq!(countersign_trail::jcs::to_canonical(&probe).unwrap(), case.payload.as_bytes());
         let message = dsse::pae(dsse::PROBE, case.payload.as_bytes());
         assert_eq!(hex::encode(&message), case.message);
         assert_eq!(hex::encode(key.sign(&message)), case.signature);
-        key.public()
-            .verify(&message, &bytes(&case.signature))
-            .unwrap();
+        key.public().verify(&message, &bytes(&case.signature)).unwrap();
     }
 }
 
@@ -349,17 +339,11 @@ fn a_first_ceremony() {
 fn stock_openssh_verifies_the_signatures() {
     let vectors = documents();
     let dir = tempfile::tempdir().unwrap();
-    let allowed: String = vectors
-        .signatures
-        .iter()
-        .map(|s| format!("{} {}\n", s.member, s.ssh_key))
-        .collect();
+    let allowed: String = vectors.signatures.iter().map(|s| format!("{} {}\n", s.member, s.ssh_key)).collect();
     std::fs::write(dir.path().join("allowed_signers"), allowed).unwrap();
     for signature in vectors.signatures {
         std::fs::write(dir.path().join("armor"), &signature.armor).unwrap();
-        let verify = |document: &str| {
-            common::people::ssh_keygen_verify(dir.path(), &signature.member, document)
-        };
+        let verify = |document: &str| common::people::ssh_keygen_verify(dir.path(), &signature.member, document);
         assert!(verify(&vectors.genesis), "{}", signature.member);
         assert!(!verify(&vectors.plan), "{}", signature.member);
     }

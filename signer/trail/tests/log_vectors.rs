@@ -9,13 +9,11 @@ mod log_vectors {
     use countersign_trail::multiproof::{self, BatchTree};
     use countersign_trail::note::{KeyId, SignedNote, VerifierKey};
     use countersign_trail::tiles::{
-        TileError, TileKind, TilePath, TileReader, encode_bundle, hash_tiles, parse_bundle,
-        parse_hashes,
+        TileError, TileKind, TilePath, TileReader, encode_bundle, hash_tiles, parse_bundle, parse_hashes,
     };
     use countersign_trail::tlog_proof::TlogProof;
     use countersign_trail::tree::{
-        CompactRange, consistency_path, inclusion_path, leaf_hash, root_at, verify_consistency,
-        verify_inclusion,
+        CompactRange, consistency_path, inclusion_path, leaf_hash, root_at, verify_consistency, verify_inclusion,
     };
     use serde::Deserialize;
     use serde::de::DeserializeOwned;
@@ -212,11 +210,8 @@ mod log_vectors {
     fn checkpoints() {
         let vectors: Checkpoints = read(include_str!("vectors/checkpoint.json"));
         for case in vectors.checkpoints {
-            let checkpoint = Checkpoint {
-                origin: case.origin.parse().unwrap(),
-                size: case.size.parse().unwrap(),
-                root: case.root,
-            };
+            let checkpoint =
+                Checkpoint { origin: case.origin.parse().unwrap(), size: case.size.parse().unwrap(), root: case.root };
             assert_eq!(checkpoint.text(), case.text);
             let parsed = Checkpoint::parse_text(case.text.as_bytes()).unwrap();
             assert_eq!(parsed, checkpoint);

@@ -10,9 +10,7 @@ use countersign_trail::jcs;
 use countersign_trail::keys::Kid;
 use countersign_trail::origin::Origin;
 use countersign_trail::record::*;
-use countersign_trail::signing::{
-    Position, Purpose, RECORD_PAYLOAD_TYPE, SigningError, position_of,
-};
+use countersign_trail::signing::{Position, Purpose, RECORD_PAYLOAD_TYPE, SigningError, position_of};
 use countersign_trail::time::Timestamp;
 use countersign_trail::{dsse, part};
 use proptest::prelude::*;
@@ -50,10 +48,7 @@ fn event(event_id: &str, links: usize) -> Event {
 }
 
 fn sample() -> Record {
-    Record {
-        header: header(17, 1_700_000_000_123_456),
-        content: Content::Event(event("a\"b\\c", 2)),
-    }
+    Record { header: header(17, 1_700_000_000_123_456), content: Content::Event(event("a\"b\\c", 2)) }
 }
 
 proptest! {
@@ -92,46 +87,16 @@ fn one_spelling() {
         assert_ne!(changed, text, "{from:?} does not stand in {text}");
         Record::parse(changed.as_bytes()).expect_err(&changed)
     };
-    assert_eq!(
-        refused("{\"category\"", "{ \"category\""),
-        RecordError::NotCanonical
-    );
-    assert!(matches!(
-        refused("\"seq\":\"17\"", "\"seq\":\"017\""),
-        RecordError::Shape(_)
-    ));
-    assert!(matches!(
-        refused("\"seq\":\"17\"", "\"seq\":17"),
-        RecordError::Shape(_)
-    ));
-    assert!(matches!(
-        refused("\"v\":1}", "\"v\":1,\"w\":1}"),
-        RecordError::Shape(_)
-    ));
-    assert!(matches!(
-        refused("\"v\":1}", "\"v\":1,\"v\":1}"),
-        RecordError::Shape(_)
-    ));
-    assert!(matches!(
-        refused("\"v\":1}", "\"v\":2}"),
-        RecordError::Version(2)
-    ));
-    assert!(matches!(
-        refused("\"v\":1}", "\"v\":1.0}"),
-        RecordError::Shape(_)
-    ));
-    assert!(matches!(
-        refused("\"event\"", "\"control\""),
-        RecordError::Kind { .. }
-    ));
-    assert!(matches!(
-        refused("llm.completion", "countersign.gap"),
-        RecordError::Kind { .. }
-    ));
-    assert!(matches!(
-        refused("\"decision\":\"redact\",", ""),
-        RecordError::Kind { .. }
-    ));
+    assert_eq!(refused("{\"category\"", "{ \"category\""), RecordError::NotCanonical);
+    assert!(matches!(refused("\"seq\":\"17\"", "\"seq\":\"017\""), RecordError::Shape(_)));
+    assert!(matches!(refused("\"seq\":\"17\"", "\"seq\":17"), RecordError::Shape(_)));
+    assert!(matches!(refused("\"v\":1}", "\"v\":1,\"w\":1}"), RecordError::Shape(_)));
+    assert!(matches!(refused("\"v\":1}", "\"v\":1,\"v\":1}"), RecordError::Shape(_)));
+    assert!(matches!(refused("\"v\":1}", "\"v\":2}"), RecordError::Version(2)));
+    assert!(matches!(refused("\"v\":1}", "\"v\":1.0}"), RecordError::Shape(_)));
+    assert!(matches!(refused("\"event\"", "\"control\""), RecordError::Kind { .. }));
+    assert!(matches!(refused("llm.completion", "countersign.gap"), RecordError::Kind { .. }));
+    assert!(matches!(refused("\"decision\":\"redact\",", ""), RecordError::Kind { .. }));
     let trailing = format!("{text}\n");
     assert!(Record::parse(trailing.as_bytes()).is_err());
 }
@@ -145,22 +110,12 @@ fn the_longest_record_has_room() {
         link.seq = u64::MAX;
         link.rel = PartName::parse(&"r".repeat(32)).unwrap();
     }
-    let name =
-        |n: u8| PartName::parse(&format!("{}{}", "p".repeat(31), char::from(b'a' + n))).unwrap();
-    event.parts = (0..part::MAX_PARTS as u8)
-        .map(|n| (name(n), Hash::of(&[n])))
-        .collect();
+    let name = |n: u8| PartName::parse(&format!("{}{}", "p".repeat(31), char::from(b'a' + n))).unwrap();
+    event.parts = (0..part::MAX_PARTS as u8).map(|n| (name(n), Hash::of(&[n]))).collect();
     let mut header = header(u64::MAX, 0);
     header.trail = origin;
-    header.kids = (0..MAX_KIDS as u8)
-        .map(|n| Kid::from_bytes([n; 32]))
-        .collect();
-    let bytes = Record {
-        header,
-        content: Content::Event(event),
-    }
-    .to_bytes()
-    .unwrap();
+    header.kids = (0..MAX_KIDS as u8).map(|n| Kid::from_bytes([n; 32])).collect();
+    let bytes = Record { header, content: Content::Event(event) }.to_bytes().unwrap();
     assert!(bytes.len() < MAX_RECORD_LEN / 4, "{}", bytes.len());
 }
 
@@ -172,60 +127,25 @@ fn positions() {
     let trail = record.header.trail.clone();
     let message = dsse::pae(RECORD_PAYLOAD_TYPE, &payload);
     let position = position_of(Purpose::Record, Some(&trail), &kid, &message).unwrap();
-    assert_eq!(
-        position,
-        Position::Record {
-            trail: trail.clone(),
-            seq: 17
-        }
-    );
+    assert_eq!(position, Position::Record { trail: trail.clone(), seq: 17 });
     assert_eq!(position.to_string(), "record acme.example/decisions 17");
 
     let other = Origin::parse("acme.example/other").unwrap();
-    let of = |purpose, trail: &Origin, kid: &Kid, message: &[u8]| {
-        position_of(purpose, Some(trail), kid, message)
-    };
-    assert!(matches!(
-        of(Purpose::Record, &other, &kid, &message),
-        Err(SigningError::Trail { .. })
-    ));
-    assert!(matches!(
-        of(Purpose::Record, &trail, &Kid::from_bytes([1; 32]), &message),
-        Err(SigningError::Kid(_))
-    ));
-    assert!(matches!(
-        of(Purpose::Checkpoint, &trail, &kid, &message),
-        Err(SigningError::Purpose { .. })
-    ));
-    assert!(matches!(
-        of(Purpose::Evidence, &trail, &kid, &message),
-        Err(SigningError::Purpose { .. })
-    ));
+    let of = |purpose, trail: &Origin, kid: &Kid, message: &[u8]| position_of(purpose, Some(trail), kid, message);
+    assert!(matches!(of(Purpose::Record, &other, &kid, &message), Err(SigningError::Trail { .. })));
+    assert!(matches!(of(Purpose::Record, &trail, &Kid::from_bytes([1; 32]), &message), Err(SigningError::Kid(_))));
+    assert!(matches!(of(Purpose::Checkpoint, &trail, &kid, &message), Err(SigningError::Purpose { .. })));
+    assert!(matches!(of(Purpose::Evidence, &trail, &kid, &message), Err(SigningError::Purpose { .. })));
 
     let mut trailing = message.clone();
     trailing.push(b' ');
     assert!(of(Purpose::Record, &trail, &kid, &trailing).is_err());
 
-    let text = format!(
-        "{trail}\n18\n{}\n",
-        countersign_trail::base64::std_encode(Hash::of(b"root").as_bytes())
-    );
+    let text = format!("{trail}\n18\n{}\n", countersign_trail::base64::std_encode(Hash::of(b"root").as_bytes()));
     let position = of(Purpose::Checkpoint, &trail, &kid, text.as_bytes()).unwrap();
-    assert_eq!(
-        position,
-        Position::Checkpoint {
-            origin: trail.clone(),
-            size: 18
-        }
-    );
-    assert!(matches!(
-        of(Purpose::Record, &trail, &kid, text.as_bytes()),
-        Err(SigningError::Purpose { .. })
-    ));
-    assert!(matches!(
-        of(Purpose::Checkpoint, &other, &kid, text.as_bytes()),
-        Err(SigningError::Trail { .. })
-    ));
+    assert_eq!(position, Position::Checkpoint { origin: trail.clone(), size: 18 });
+    assert!(matches!(of(Purpose::Record, &trail, &kid, text.as_bytes()), Err(SigningError::Purpose { .. })));
+    assert!(matches!(of(Purpose::Checkpoint, &other, &kid, text.as_bytes()), Err(SigningError::Trail { .. })));
 
     let statement = |kid: &Kid| {
         let body = format!("{{\"predicate\":{{\"kid\":\"{kid}\",\"number\":\"5\"}}}}");
@@ -233,15 +153,7 @@ fn positions() {
     };
     let position = of(Purpose::Evidence, &trail, &kid, &statement(&kid)).unwrap();
     assert_eq!(position, Position::Statement { kid, number: 5 });
-    assert!(
-        of(
-            Purpose::Evidence,
-            &trail,
-            &kid,
-            &statement(&Kid::from_bytes([1; 32]))
-        )
-        .is_err()
-    );
+    assert!(of(Purpose::Evidence, &trail, &kid, &statement(&Kid::from_bytes([1; 32]))).is_err());
     assert!(of(Purpose::Record, &trail, &kid, &statement(&kid)).is_err());
 }
 
@@ -260,21 +172,11 @@ fn control_bodies_hold_integers_only() {
     for (body, error) in [
         ("{\"n\":1.5}", jcs::JcsError::Number),
         ("{\"n\":9007199254740994}", jcs::JcsError::Number),
-        (
-            &format!("{}{}", "[".repeat(40), "]".repeat(40)),
-            jcs::JcsError::TooDeep,
-        ),
+        (&format!("{}{}", "[".repeat(40), "]".repeat(40)), jcs::JcsError::TooDeep),
     ] {
-        assert_eq!(
-            Record::parse(record(body).as_bytes()),
-            Err(RecordError::Body(error)),
-            "{body}"
-        );
+        assert_eq!(Record::parse(record(body).as_bytes()), Err(RecordError::Body(error)), "{body}");
     }
-    assert_eq!(
-        Record::parse(record("{\"n\":1,\"n\":1}").as_bytes()),
-        Err(RecordError::NotCanonical)
-    );
+    assert_eq!(Record::parse(record("{\"n\":1,\"n\":1}").as_bytes()), Err(RecordError::NotCanonical));
 }
 
 #[test]

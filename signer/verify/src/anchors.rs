@@ -39,10 +39,7 @@ impl KnownHead {
         let mut heads = Vec::new();
         for note in split_notes(bytes) {
             let checkpoint = SignedCheckpoint::parse(note)?;
-            heads.push(KnownHead {
-                source: source.to_owned(),
-                checkpoint,
-            });
+            heads.push(KnownHead { source: source.to_owned(), checkpoint });
         }
         Ok(heads)
     }
@@ -80,15 +77,9 @@ impl KnownReceipt {
     ///
     /// # Errors
     /// The number of the line that is refused, from 1, and why.
-    pub fn parse_file(
-        source: &str,
-        bytes: &[u8],
-    ) -> Result<Vec<KnownReceipt>, (usize, ReceiptError)> {
+    pub fn parse_file(source: &str, bytes: &[u8]) -> Result<Vec<KnownReceipt>, (usize, ReceiptError)> {
         let receipts = Receipt::parse_lines(bytes)?;
-        let known = |(at, receipt)| KnownReceipt {
-            source: format!("{source}, line {}", at + 1),
-            receipt,
-        };
+        let known = |(at, receipt)| KnownReceipt { source: format!("{source}, line {}", at + 1), receipt };
         Ok(receipts.into_iter().enumerate().map(known).collect())
     }
 }
@@ -136,59 +127,28 @@ impl Anchors<'_> {
     pub(crate) fn check_noted(&self, checks: &mut Checks) {
         let mut by_trail: BTreeMap<&Origin, Vec<(u64, Compared)>> = BTreeMap::new();
         for noted in &self.state.heads {
-            let head = Checkpoint {
-                origin: noted.head.trail.clone(),
-                size: noted.head.size,
-                root: noted.head.root,
-            };
-            by_trail
-                .entry(&noted.head.trail)
-                .or_default()
-                .push((noted.admin_seq, self.compare_head(&head)));
+            let head = Checkpoint { origin: noted.head.trail.clone(), size: noted.head.size, root: noted.head.root };
+            by_trail.entry(&noted.head.trail).or_default().push((noted.admin_seq, self.compare_head(&head)));
         }
         for (origin, compared) in by_trail {
             let name = "admin-heads";
             let place = |at: u64| format!("the head in admin record {at}");
-            let worst = compared
-                .iter()
-                .find(|(_, c)| matches!(c, Compared::Differs(_)));
-            let worst = worst.or_else(|| {
-                compared
-                    .iter()
-                    .find(|(_, c)| matches!(c, Compared::Unreadable))
-            });
-            match worst.or_else(|| {
-                compared
-                    .iter()
-                    .find(|(_, c)| matches!(c, Compared::Beyond(_)))
-            }) {
+            let worst = compared.iter().find(|(_, c)| matches!(c, Compared::Differs(_)));
+            let worst = worst.or_else(|| compared.iter().find(|(_, c)| matches!(c, Compared::Unreadable)));
+            match worst.or_else(|| compared.iter().find(|(_, c)| matches!(c, Compared::Beyond(_)))) {
                 None => {
-                    let detail = format!(
-                        "{} heads in admin records are prefixes of the trail",
-                        compared.len()
-                    );
+                    let detail = format!("{} heads in admin records are prefixes of the trail", compared.len());
                     checks.passed(name, Some(origin), detail);
                 }
                 Some((at, Compared::Differs(why))) => {
-                    checks.failed(
-                        name,
-                        Some(origin),
-                        Outcome::Fork,
-                        format!("{}: {why}", place(*at)),
-                    );
+                    checks.failed(name, Some(origin), Outcome::Fork, format!("{}: {why}", place(*at)));
                 }
                 Some((at, Compared::Beyond(why))) => {
-                    checks.beyond(
-                        name,
-                        Some(origin),
-                        format!("{} and later: {why}", place(*at)),
-                    );
+                    checks.beyond(name, Some(origin), format!("{} and later: {why}", place(*at)));
                 }
-                Some((at, _)) => checks.not_checked(
-                    name,
-                    Some(origin),
-                    format!("{}: a record cannot be read", place(*at)),
-                ),
+                Some((at, _)) => {
+                    checks.not_checked(name, Some(origin), format!("{}: a record cannot be read", place(*at)))
+                }
             }
         }
     }
@@ -200,28 +160,17 @@ impl Anchors<'_> {
             let origin = Some(&head.origin);
             let said = format!("{}: size {}", known.source, head.size);
             let Some(entry) = self.state.trail(&head.origin) else {
-                checks.failed(
-                    "head",
-                    origin,
-                    Outcome::Tampered,
-                    format!("{said}: no trail of this genesis"),
-                );
+                checks.failed("head", origin, Outcome::Tampered, format!("{said}: no trail of this genesis"));
                 continue;
             };
             let key = self.state.keys.get(&entry.checkpoint_key);
             match key.map(|key| known.checkpoint.verify(&key.key)) {
                 Some(Ok(_)) => self.check_head("head", head, &said, None, checks),
                 Some(Err(error)) => {
-                    let problem = format!(
-                        "{said}: not signed by the trail's key, so it says nothing: {error}"
-                    );
+                    let problem = format!("{said}: not signed by the trail's key, so it says nothing: {error}");
                     checks.failed("head", origin, Outcome::Tampered, problem);
                 }
-                None => checks.not_checked(
-                    "head",
-                    origin,
-                    format!("{said}: the checkpoint key is not known"),
-                ),
+                None => checks.not_checked("head", origin, format!("{said}: the checkpoint key is not known")),
             }
         }
     }
@@ -236,12 +185,8 @@ impl Anchors<'_> {
     ) {
         let origin = Some(&head.origin);
         match self.compare_head(head) {
-            Compared::Same => {
-                checks.passed(name, origin, format!("{said} is a prefix of the trail"))
-            }
-            Compared::Unreadable => {
-                checks.not_checked(name, origin, format!("{said}: a record cannot be read"))
-            }
+            Compared::Same => checks.passed(name, origin, format!("{said} is a prefix of the trail")),
+            Compared::Unreadable => checks.not_checked(name, origin, format!("{said}: a record cannot be read")),
             Compared::Differs(why) => {
                 checks.failed(
                     name,
@@ -258,15 +203,8 @@ impl Anchors<'_> {
     }
 
     /// `receipt`: each record that a gateway was told stands where it was told.
-    pub(crate) fn check_receipts(
-        &mut self,
-        receipts: &[KnownReceipt],
-        threads: usize,
-        checks: &mut Checks,
-    ) {
-        let proofs = parallel::map(threads, receipts.len(), |at| {
-            self.prove(&receipts[at].receipt)
-        });
+    pub(crate) fn check_receipts(&mut self, receipts: &[KnownReceipt], threads: usize, checks: &mut Checks) {
+        let proofs = parallel::map(threads, receipts.len(), |at| self.prove(&receipts[at].receipt));
         let mut passed: BTreeMap<&Origin, u64> = BTreeMap::new();
         let mut listed = Checks::default();
         let mut unlisted: BTreeMap<&Origin, (u64, Outcome)> = BTreeMap::new();
@@ -274,9 +212,7 @@ impl Anchors<'_> {
             let header = &known.receipt.record.header;
             let before = listed.len();
             match proof {
-                Ok(()) if self.check_receipt(known, &mut listed) => {
-                    *passed.entry(&header.trail).or_default() += 1
-                }
+                Ok(()) if self.check_receipt(known, &mut listed) => *passed.entry(&header.trail).or_default() += 1,
                 Ok(()) => {}
                 Err(problem) => {
                     let problem = format!("{}: record {}: {problem}", known.source, header.seq);
@@ -298,31 +234,21 @@ impl Anchors<'_> {
         }
         checks.append(listed);
         for (origin, (count, outcome)) in unlisted {
-            checks.failed(
-                "receipt",
-                Some(origin),
-                outcome,
-                format!("{count} more receipts do not fit"),
-            );
+            checks.failed("receipt", Some(origin), outcome, format!("{count} more receipts do not fit"));
         }
     }
 
     /// The receipt's proof holds under the key in force.
     fn prove(&self, receipt: &Receipt) -> Result<(), String> {
         let trail = &receipt.record.header.trail;
-        let entry = self
-            .state
-            .trail(trail)
-            .ok_or_else(|| format!("{trail} is no trail of this genesis"))?;
+        let entry = self.state.trail(trail).ok_or_else(|| format!("{trail} is no trail of this genesis"))?;
         let kid = match receipt.proof {
             ReceiptProof::Signature(_) => entry.record_key,
             ReceiptProof::Inclusion(_) => Some(entry.checkpoint_key),
         };
         let key = kid.and_then(|kid| self.state.keys.get(&kid));
         let key = key.ok_or_else(|| "the trail has no key for such a proof".to_owned())?;
-        receipt
-            .verify(&key.key)
-            .map_err(|error| format!("proves nothing: {error}"))
+        receipt.verify(&key.key).map_err(|error| format!("proves nothing: {error}"))
     }
 
     /// Whether the record of a proven receipt is in the evidence; adds a check where not.
@@ -331,32 +257,17 @@ impl Anchors<'_> {
         let origin = Some(&header.trail);
         let said = format!("{}: record {} of {}", known.source, header.seq, header.time);
         let (records, leaf) = match self.trails.get(&header.trail) {
-            Some(facts) => (
-                facts.records,
-                facts.tree.as_ref().map(|tree| tree.leaf(header.seq)),
-            ),
+            Some(facts) => (facts.records, facts.tree.as_ref().map(|tree| tree.leaf(header.seq))),
             None => (0, Some(None)),
         };
         match leaf {
             None => {
-                checks.not_checked(
-                    "receipt",
-                    origin,
-                    format!("{said}: a record cannot be read"),
-                );
+                checks.not_checked("receipt", origin, format!("{said}: a record cannot be read"));
                 return false;
             }
             Some(None) => {
-                self.note_beyond(
-                    &header.trail,
-                    header.seq.saturating_add(1),
-                    Some(header.time),
-                );
-                checks.beyond(
-                    "receipt",
-                    origin,
-                    format!("{said} is proven: the evidence ends at size {records}"),
-                );
+                self.note_beyond(&header.trail, header.seq.saturating_add(1), Some(header.time));
+                checks.beyond("receipt", origin, format!("{said} is proven: the evidence ends at size {records}"));
                 return false;
             }
             Some(Some(leaf)) if leaf != known.receipt.leaf() => {
@@ -384,18 +295,10 @@ impl Anchors<'_> {
 
     /// `as-of`: each exported trail but the admin trail reaches the time asked for.
     pub(crate) fn check_as_of(&self, as_of: Timestamp, checks: &mut Checks) {
-        for (origin, facts) in self
-            .trails
-            .iter()
-            .filter(|(origin, _)| **origin != self.state.plan.admin_trail)
-        {
+        for (origin, facts) in self.trails.iter().filter(|(origin, _)| **origin != self.state.plan.admin_trail) {
             match facts.last_time {
                 Some(last) if last >= as_of => {
-                    checks.passed(
-                        "as-of",
-                        Some(origin),
-                        format!("reaches {as_of}: the last record is of {last}"),
-                    );
+                    checks.passed("as-of", Some(origin), format!("reaches {as_of}: the last record is of {last}"));
                 }
                 Some(last) => {
                     checks.failed(
@@ -405,63 +308,37 @@ impl Anchors<'_> {
                         format!("ends at {last}, before {as_of}"),
                     );
                 }
-                None => checks.failed(
-                    "as-of",
-                    Some(origin),
-                    Outcome::Incomplete,
-                    "no record, so no time",
-                ),
+                None => checks.failed("as-of", Some(origin), Outcome::Incomplete, "no record, so no time"),
             }
         }
     }
 
     /// `links`: each linked record in the evidence has the leaf hash that the link names.
     pub(crate) fn check_links(&self, checks: &mut Checks) {
-        for (origin, facts) in self
-            .trails
-            .iter()
-            .filter(|(_, facts)| !facts.links.is_empty())
-        {
+        for (origin, facts) in self.trails.iter().filter(|(_, facts)| !facts.links.is_empty()) {
             let (mut same, mut outside) = (0u64, 0u64);
             let mut wrong = None;
             for (seq, link) in &facts.links {
-                let target = self
-                    .trails
-                    .get(&link.trail)
-                    .and_then(|facts| facts.tree.as_ref());
+                let target = self.trails.get(&link.trail).and_then(|facts| facts.tree.as_ref());
                 match target.and_then(|tree| tree.leaf(link.seq)) {
                     _ if link.trail == *origin && link.seq >= *seq => {
-                        wrong = wrong.or(Some(format!(
-                            "record {seq} links to record {}, which comes later",
-                            link.seq
-                        )));
+                        wrong = wrong.or(Some(format!("record {seq} links to record {}, which comes later", link.seq)));
                     }
                     None => outside += 1,
                     Some(leaf) if leaf == link.leaf_hash => same += 1,
                     Some(leaf) => {
-                        let what = format!(
-                            "record {seq} links to record {} of {}",
-                            link.seq, link.trail
-                        );
-                        wrong = wrong.or(Some(format!(
-                            "{what} as {}, there stands {leaf}",
-                            link.leaf_hash
-                        )));
+                        let what = format!("record {seq} links to record {} of {}", link.seq, link.trail);
+                        wrong = wrong.or(Some(format!("{what} as {}, there stands {leaf}", link.leaf_hash)));
                     }
                 }
             }
             match (wrong, outside) {
                 (Some(wrong), _) => checks.failed("links", Some(origin), Outcome::Tampered, wrong),
-                (None, 0) => checks.passed(
-                    "links",
-                    Some(origin),
-                    format!("{same} links lead to the records that they name"),
-                ),
+                (None, 0) => {
+                    checks.passed("links", Some(origin), format!("{same} links lead to the records that they name"))
+                }
                 (None, _) => {
-                    let why = format!(
-                        "{outside} of {} links lead outside the evidence",
-                        facts.links.len()
-                    );
+                    let why = format!("{outside} of {} links lead outside the evidence", facts.links.len());
                     checks.not_checked("links", Some(origin), why);
                 }
             }

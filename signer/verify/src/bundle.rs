@@ -26,8 +26,7 @@ pub(crate) fn open(bytes: &[u8]) -> Result<(Cow<'_, [u8]>, Vec<String>), Archive
     match Archive::parse(bytes) {
         Ok(_) => Ok((Cow::Borrowed(bytes), Vec::new())),
         Err(ArchiveError::Damaged(name)) => {
-            let (repaired, damaged) =
-                with_right_checksums(bytes).ok_or(ArchiveError::Damaged(name))?;
+            let (repaired, damaged) = with_right_checksums(bytes).ok_or(ArchiveError::Damaged(name))?;
             Archive::parse(&repaired)?;
             Ok((Cow::Owned(repaired), damaged))
         }
@@ -64,10 +63,7 @@ fn with_right_checksums(bytes: &[u8]) -> Option<(Vec<u8>, Vec<String>)> {
     let mut central = at;
     for (name, local) in entries {
         let fields = [local + LOCAL_CRC, central + CENTRAL_CRC];
-        if fields
-            .iter()
-            .any(|field| bytes[*field..*field + 4] != repaired[*field..*field + 4])
-        {
+        if fields.iter().any(|field| bytes[*field..*field + 4] != repaired[*field..*field + 4]) {
             damaged.push(name.clone());
         }
         allowed.extend(fields);
@@ -107,10 +103,7 @@ impl<'a> Bundle<'a> {
             };
             match &name {
                 FileName::Trail(origin, file) => {
-                    trails
-                        .entry(origin.clone())
-                        .or_default()
-                        .insert(*file, content);
+                    trails.entry(origin.clone()).or_default().insert(*file, content);
                 }
                 FileName::Document(hash) => {
                     documents.insert(*hash, content);
@@ -119,13 +112,7 @@ impl<'a> Bundle<'a> {
             }
             names.push(name);
         }
-        Bundle {
-            archive,
-            names,
-            trails,
-            documents,
-            foreign,
-        }
+        Bundle { archive, names, trails, documents, foreign }
     }
 
     /// The archive itself.
@@ -162,10 +149,7 @@ impl<'a> Bundle<'a> {
     /// origin the trails' order among themselves is not checked.
     pub(crate) fn check_layout(&self, admin: Option<&Origin>, checks: &mut Checks) {
         if let Some(name) = self.foreign.first() {
-            let problem = format!(
-                "{} files are none of a bundle, the first is {name}",
-                self.foreign.len()
-            );
+            let problem = format!("{} files are none of a bundle, the first is {name}", self.foreign.len());
             checks.failed("layout", None, Outcome::Malformed, problem);
             return;
         }
@@ -178,17 +162,10 @@ impl<'a> Bundle<'a> {
         let ordered = |pair: &&[FileName]| (rank(&pair[0]), &pair[0]) < (rank(&pair[1]), &pair[1]);
         match self.names.windows(2).find(|pair| !ordered(pair)) {
             Some(pair) => {
-                let problem = format!(
-                    "{} stands before {}, which is not the order of a bundle",
-                    pair[0], pair[1]
-                );
+                let problem = format!("{} stands before {}, which is not the order of a bundle", pair[0], pair[1]);
                 checks.failed("layout", None, Outcome::Malformed, problem);
             }
-            None => checks.passed(
-                "layout",
-                None,
-                format!("{} files, named and ordered as a bundle", self.names.len()),
-            ),
+            None => checks.passed("layout", None, format!("{} files, named and ordered as a bundle", self.names.len())),
         }
     }
 }

@@ -27,12 +27,7 @@ pub(crate) struct Walk {
 
 /// Walks the records up to the first that breaks the chain.
 pub(crate) fn walk(entry: &TrailEntry, facts: &TileFacts) -> Walk {
-    let mut walk = Walk {
-        chain: facts.form.clone(),
-        silence: Tally::default(),
-        last_time: None,
-        gaps: Vec::new(),
-    };
+    let mut walk = Walk { chain: facts.form.clone(), silence: Tally::default(), last_time: None, gaps: Vec::new() };
     let mut before = Some(entry.first_prev);
     for (seq, record) in (0u64..).zip(&facts.records) {
         let Some((prev, time)) = record.header else {
@@ -41,21 +36,13 @@ pub(crate) fn walk(entry: &TrailEntry, facts: &TileFacts) -> Walk {
             continue;
         };
         if let Some(expected) = before.filter(|expected| *expected != prev) {
-            let what = if seq == 0 {
-                "what approved the trail has"
-            } else {
-                "the record before has"
-            };
+            let what = if seq == 0 { "what approved the trail has" } else { "the record before has" };
             let reason = format!("prev is {prev}, {what} {expected}");
-            walk.chain.fail(
-                Outcome::Tampered,
-                Failure::hashes(seq, expected, prev, reason),
-            );
+            walk.chain.fail(Outcome::Tampered, Failure::hashes(seq, expected, prev, reason));
         }
         if let Some(last) = walk.last_time.filter(|last| time < *last) {
             let reason = format!("time {time} is before {last}, the time of the record before");
-            walk.chain
-                .fail(Outcome::Tampered, Failure::new(seq, reason));
+            walk.chain.fail(Outcome::Tampered, Failure::new(seq, reason));
         }
         before = record.leaf;
         walk.last_time = Some(time);
@@ -77,23 +64,16 @@ impl Walk {
                 _ => continue,
             };
             if let Some((to, reason)) = end {
-                self.gaps
-                    .push((*seq, format!("record {seq}: {stated} to {to} ({reason})")));
+                self.gaps.push((*seq, format!("record {seq}: {stated} to {to} ({reason})")));
             }
             let before = seq.checked_sub(1).and_then(time_of);
             match before {
                 Some(before) if before != stated => {
-                    let reason = format!(
-                        "speaks of a silence since {stated}, the record before is of {before}"
-                    );
-                    self.silence
-                        .fail(Outcome::Tampered, Failure::new(*seq, reason));
+                    let reason = format!("speaks of a silence since {stated}, the record before is of {before}");
+                    self.silence.fail(Outcome::Tampered, Failure::new(*seq, reason));
                 }
                 _ if end.is_some_and(|(to, _)| to < stated) => {
-                    self.silence.fail(
-                        Outcome::Tampered,
-                        Failure::new(*seq, "a gap that ends before it begins"),
-                    );
+                    self.silence.fail(Outcome::Tampered, Failure::new(*seq, "a gap that ends before it begins"));
                 }
                 _ => self.silence.pass(),
             }
@@ -110,23 +90,10 @@ impl Walk {
             self.silence.report(name, origin, detail, checks);
             return;
         }
-        let named: Vec<&str> = self
-            .gaps
-            .iter()
-            .take(NAMED_GAPS)
-            .map(|(_, gap)| gap.as_str())
-            .collect();
+        let named: Vec<&str> = self.gaps.iter().take(NAMED_GAPS).map(|(_, gap)| gap.as_str()).collect();
         let more = self.gaps.len().saturating_sub(NAMED_GAPS);
-        let more = if more == 0 {
-            String::new()
-        } else {
-            format!(", and {more} more")
-        };
-        let detail = format!(
-            "{} without service: {}{more}",
-            self.gaps.len(),
-            named.join(", ")
-        );
+        let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+        let detail = format!("{} without service: {}{more}", self.gaps.len(), named.join(", "));
         checks.noted(name, Some(origin), Outcome::Reservations, detail);
     }
 }

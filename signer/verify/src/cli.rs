@@ -27,12 +27,7 @@ const RECEIPTS_MAX: u64 = 1 << 30;
 /// reservations (a gap in service); 20 incomplete or older than asked; 30 a fork; 40 tampered or a
 /// bad signature; 50 malformed; 64 usage, or an input beside the evidence that cannot be read.
 #[derive(Parser)]
-#[command(
-    name = "countersign-verify",
-    version,
-    args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true
-)]
+#[command(name = "countersign-verify", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:
   countersign-verify evidence.zip --genesis \"$(cat genesis.fingerprint)\"
   countersign-verify evidence.zip --genesis 5f0c… --head seen-last-month.checkpoint --as-of 2026-06-30
@@ -93,23 +88,13 @@ enum Command {
 #[derive(Debug, thiserror::Error)]
 enum UsageError {
     #[error("cannot read {path}: {error}")]
-    Read {
-        path: PathBuf,
-        error: std::io::Error,
-    },
+    Read { path: PathBuf, error: std::io::Error },
     #[error("{path} has {len} bytes, the bound is {max}")]
     TooLong { path: PathBuf, len: u64, max: u64 },
     #[error("{path} is not a signed checkpoint: {error}")]
-    Head {
-        path: PathBuf,
-        error: countersign_trail::checkpoint::CheckpointError,
-    },
+    Head { path: PathBuf, error: countersign_trail::checkpoint::CheckpointError },
     #[error("{path}, line {line}: {error}")]
-    Receipt {
-        path: PathBuf,
-        line: usize,
-        error: countersign_trail::receipt::ReceiptError,
-    },
+    Receipt { path: PathBuf, line: usize, error: countersign_trail::receipt::ReceiptError },
     #[error("cannot write the report: {0}")]
     Write(std::io::Error),
     #[error("cannot write the report: {0}")]
@@ -127,11 +112,7 @@ pub(crate) fn run() -> u8 {
         }
     };
     let result = match &cli.command {
-        Some(Command::Record {
-            proof,
-            record,
-            vkey,
-        }) => check_record(proof, record, vkey),
+        Some(Command::Record { proof, record, vkey }) => check_record(proof, record, vkey),
         None => check_evidence(&cli.evidence),
     };
     result.unwrap_or_else(|error| {
@@ -141,28 +122,14 @@ pub(crate) fn run() -> u8 {
 }
 
 fn check_evidence(args: &EvidenceArgs) -> Result<u8, UsageError> {
-    let mut options = Options {
-        as_of: args.as_of,
-        threads: args.threads,
-        ..Options::default()
-    };
+    let mut options = Options { as_of: args.as_of, threads: args.threads, ..Options::default() };
     for path in &args.head {
         let heads = KnownHead::parse_file(&path.display().to_string(), &read(path, HEADS_MAX)?);
-        options
-            .heads
-            .extend(heads.map_err(|error| UsageError::Head {
-                path: path.clone(),
-                error,
-            })?);
+        options.heads.extend(heads.map_err(|error| UsageError::Head { path: path.clone(), error })?);
     }
     for path in &args.receipt {
-        let receipts =
-            KnownReceipt::parse_file(&path.display().to_string(), &read(path, RECEIPTS_MAX)?);
-        let failed = |(line, error)| UsageError::Receipt {
-            path: path.clone(),
-            line,
-            error,
-        };
+        let receipts = KnownReceipt::parse_file(&path.display().to_string(), &read(path, RECEIPTS_MAX)?);
+        let failed = |(line, error)| UsageError::Receipt { path: path.clone(), line, error };
         options.receipts.extend(receipts.map_err(failed)?);
     }
     let evidence = args.evidence.as_deref().unwrap_or(Path::new(""));
@@ -182,9 +149,7 @@ fn check_evidence(args: &EvidenceArgs) -> Result<u8, UsageError> {
         serde_json::to_writer_pretty(&mut stdout, &report).map_err(UsageError::Json)?;
         writeln!(stdout).map_err(UsageError::Write)?;
     } else {
-        stdout
-            .write_all(text::render(&report).as_bytes())
-            .map_err(UsageError::Write)?;
+        stdout.write_all(text::render(&report).as_bytes()).map_err(UsageError::Write)?;
     }
     Ok(report.exit_code)
 }
@@ -194,9 +159,7 @@ fn progress_bar() -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(0);
-    if let Ok(style) =
-        ProgressStyle::with_template("verifying {bar:40} {pos}/{len} records, {eta} left")
-    {
+    if let Ok(style) = ProgressStyle::with_template("verifying {bar:40} {pos}/{len} records, {eta} left") {
         bar.set_style(style);
     }
     bar
@@ -211,18 +174,8 @@ fn check_record(proof: &Path, record: &Path, vkey: &VerifierKey) -> Result<u8, U
 }
 
 fn judge_record(proof: &[u8], record_bytes: &[u8], vkey: &VerifierKey) -> (Outcome, String) {
-    let malformed = |problem: &dyn ToString| {
-        (
-            Outcome::Malformed,
-            format!("MALFORMED: {}", problem.to_string()),
-        )
-    };
-    let tampered = |problem: &dyn ToString| {
-        (
-            Outcome::Tampered,
-            format!("TAMPERED: {}", problem.to_string()),
-        )
-    };
+    let malformed = |problem: &dyn ToString| (Outcome::Malformed, format!("MALFORMED: {}", problem.to_string()));
+    let tampered = |problem: &dyn ToString| (Outcome::Tampered, format!("TAMPERED: {}", problem.to_string()));
     let record = match Record::parse(record_bytes) {
         Ok(record) => record,
         Err(error) => return malformed(&error),
@@ -242,10 +195,7 @@ fn judge_record(proof: &[u8], record_bytes: &[u8], vkey: &VerifierKey) -> (Outco
         ));
     }
     if vkey.name() != origin.as_str() {
-        return tampered(&format!(
-            "the key is of {}, the proof of {origin}",
-            vkey.name()
-        ));
+        return tampered(&format!("the key is of {}, the proof of {origin}", vkey.name()));
     }
     let leaf = leaf_hash(record_bytes);
     match proof.verify(leaf, vkey.key()) {
@@ -261,17 +211,10 @@ fn judge_record(proof: &[u8], record_bytes: &[u8], vkey: &VerifierKey) -> (Outco
 }
 
 fn read(path: &Path, max: u64) -> Result<Vec<u8>, UsageError> {
-    let failed = |error| UsageError::Read {
-        path: path.to_owned(),
-        error,
-    };
+    let failed = |error| UsageError::Read { path: path.to_owned(), error };
     let len = std::fs::metadata(path).map_err(failed)?.len();
     if len > max {
-        return Err(UsageError::TooLong {
-            path: path.to_owned(),
-            len,
-            max,
-        });
+        return Err(UsageError::TooLong { path: path.to_owned(), len, max });
     }
     std::fs::read(path).map_err(failed)
 }
@@ -283,6 +226,5 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
         20 => format!("{}.000000Z", text.trim_end_matches('Z')),
         _ => text.to_owned(),
     };
-    full.parse()
-        .map_err(|error: countersign_trail::time::TimeError| error.to_string())
+    full.parse().map_err(|error: countersign_trail::time::TimeError| error.to_string())
 }

@@ -13,28 +13,16 @@ const AFTER_GENESIS: &str = "the genesis does not hold: no key is known";
 
 /// Begins from the pinned fingerprint, or, where nothing is pinned, from the one genesis document
 /// in the bundle. None where no key can be known.
-pub(crate) fn begin(
-    bundle: &Bundle<'_>,
-    pinned: Option<Hash>,
-    checks: &mut Checks,
-) -> Option<AdminState> {
+pub(crate) fn begin(bundle: &Bundle<'_>, pinned: Option<Hash>, checks: &mut Checks) -> Option<AdminState> {
     check_document_hashes(bundle, checks);
-    let state = fingerprint(bundle, pinned)
-        .and_then(|fingerprint| steps(bundle, fingerprint, pinned, checks));
+    let state = fingerprint(bundle, pinned).and_then(|fingerprint| steps(bundle, fingerprint, pinned, checks));
     match state {
         Ok(state) => Some(state),
         Err((name, outcome, problem)) => {
             checks.failed(name, None, outcome, problem);
             let order = ["genesis", "plan", "genesis-keys"];
             let later = order.iter().skip_while(|step| **step != name).skip(1);
-            let rest = [
-                "genesis-signatures",
-                "genesis-sealed",
-                "keys-file",
-                "jwks",
-                "pem",
-                "vkeys",
-            ];
+            let rest = ["genesis-signatures", "genesis-sealed", "keys-file", "jwks", "pem", "vkeys"];
             for step in later.chain(&rest) {
                 checks.not_checked(step, None, AFTER_GENESIS);
             }
@@ -52,15 +40,8 @@ fn steps(
     checks: &mut Checks,
 ) -> Result<AdminState, Problem> {
     let failed = |name, problem: &dyn ToString| (name, Outcome::Tampered, problem.to_string());
-    let document = |hash: &Hash| {
-        bundle
-            .documents()
-            .get(hash)
-            .copied()
-            .filter(|bytes| Hash::of(bytes) == *hash)
-    };
-    let bytes =
-        document(&fingerprint).ok_or_else(|| failed("genesis", &absent(bundle, fingerprint)))?;
+    let document = |hash: &Hash| bundle.documents().get(hash).copied().filter(|bytes| Hash::of(bytes) == *hash);
+    let bytes = document(&fingerprint).ok_or_else(|| failed("genesis", &absent(bundle, fingerprint)))?;
     let genesis = Genesis::parse(bytes).map_err(|error| failed("genesis", &error))?;
     match pinned {
         Some(_) => checks.passed("genesis", None, format!("has the pinned fingerprint {fingerprint}")),
@@ -71,30 +52,16 @@ fn steps(
             format!("nothing is pinned: compare the fingerprint {fingerprint} with one from the ceremony"),
         ),
     }
-    let missing = || {
-        failed(
-            "plan",
-            &format!(
-                "the plan {} is missing, or its bytes are others",
-                genesis.plan
-            ),
-        )
-    };
+    let missing = || failed("plan", &format!("the plan {} is missing, or its bytes are others", genesis.plan));
     let plan = document(&genesis.plan).ok_or_else(missing)?;
     let plan = Plan::parse(plan).map_err(|error| failed("plan", &error))?;
     let (people, trails) = (plan.administrators().count(), plan.trails.len());
-    checks.passed(
-        "plan",
-        None,
-        format!("{people} administrators, {trails} trails, as the genesis names it"),
-    );
+    checks.passed("plan", None, format!("{people} administrators, {trails} trails, as the genesis names it"));
     // Genesis and plan parse, so what is refused here is what the genesis says of its keys.
     let state = AdminState::begin(fingerprint, bundle);
     let state = state.map_err(|error| failed("genesis-keys", &error))?;
-    let detail = format!(
-        "{} keys as planned, not extractable, each with a probe that its key signed",
-        state.keys.len()
-    );
+    let detail =
+        format!("{} keys as planned, not extractable, each with a probe that its key signed", state.keys.len());
     checks.passed("genesis-keys", None, detail);
     Ok(state)
 }
@@ -107,10 +74,7 @@ fn fingerprint(bundle: &Bundle<'_>, pinned: Option<Hash>) -> Result<Hash, Proble
     match found.as_slice() {
         [only] => Ok(*only),
         several => {
-            let problem = format!(
-                "{} genesis documents in the evidence, wants one",
-                several.len()
-            );
+            let problem = format!("{} genesis documents in the evidence, wants one", several.len());
             Err(("genesis", Outcome::Malformed, problem))
         }
     }
@@ -134,19 +98,12 @@ fn absent(bundle: &Bundle<'_>, fingerprint: Hash) -> String {
 }
 
 fn check_document_hashes(bundle: &Bundle<'_>, checks: &mut Checks) {
-    let wrong = bundle
-        .documents()
-        .iter()
-        .find(|(hash, bytes)| Hash::of(bytes) != **hash);
+    let wrong = bundle.documents().iter().find(|(hash, bytes)| Hash::of(bytes) != **hash);
     let result = match wrong {
-        Some((hash, bytes)) => Err((
-            Outcome::Tampered,
-            format!("the document named {hash} has SHA-256 {}", Hash::of(bytes)),
-        )),
-        None => Ok(format!(
-            "{} documents, each with the hash that names it",
-            bundle.documents().len()
-        )),
+        Some((hash, bytes)) => {
+            Err((Outcome::Tampered, format!("the document named {hash} has SHA-256 {}", Hash::of(bytes))))
+        }
+        None => Ok(format!("{} documents, each with the hash that names it", bundle.documents().len())),
     };
     checks.result("documents", None, result);
 }
@@ -171,47 +128,31 @@ pub(crate) fn replay(
         }
     }
     let sealed = state.require_sealed();
-    let signature_refused =
-        matches!(&refused, Some(error) if error.check() == "genesis-signatures");
+    let signature_refused = matches!(&refused, Some(error) if error.check() == "genesis-signatures");
     match &refused {
-        None => checks.passed(
-            "admin-records",
-            Some(&admin),
-            format!("{applied} records, each allowed where it stands"),
-        ),
+        None => {
+            checks.passed("admin-records", Some(&admin), format!("{applied} records, each allowed where it stands"))
+        }
         Some(error) if signature_refused => {
             checks.failed("genesis-signatures", None, Outcome::Tampered, error);
-            checks.not_checked(
-                "admin-records",
-                Some(&admin),
-                format!("from record {applied} on: {error}"),
-            );
+            checks.not_checked("admin-records", Some(&admin), format!("from record {applied} on: {error}"));
         }
         // The chain's own check says what is wrong with it.
         Some(error @ AdminError::Chain(_)) => {
-            checks.not_checked(
-                "admin-records",
-                Some(&admin),
-                format!("from record {applied} on: {error}"),
-            );
+            checks.not_checked("admin-records", Some(&admin), format!("from record {applied} on: {error}"));
         }
         Some(error) => checks.failed("admin-records", Some(&admin), Outcome::Tampered, error),
     }
     match &sealed {
         Ok(()) => {
             let people = state.plan.administrators().count();
-            let detail =
-                format!("all {people} administrators of the plan signed the genesis document");
+            let detail = format!("all {people} administrators of the plan signed the genesis document");
             checks.passed("genesis-signatures", None, detail);
             checks.passed("genesis-sealed", None, "admin record 1 seals the genesis");
         }
         Err(error) => {
             if !signature_refused {
-                checks.not_checked(
-                    "genesis-signatures",
-                    None,
-                    "the record that holds them is not there or is refused",
-                );
+                checks.not_checked("genesis-signatures", None, "the record that holds them is not there or is refused");
             }
             checks.failed("genesis-sealed", None, Outcome::Tampered, error);
         }
@@ -228,33 +169,15 @@ pub(crate) fn replay(
 }
 
 /// Exactly the documents that the admin trail names are in the bundle.
-fn check_named_documents(
-    state: &AdminState,
-    bundle: &Bundle<'_>,
-    complete: bool,
-    checks: &mut Checks,
-) {
+fn check_named_documents(state: &AdminState, bundle: &Bundle<'_>, complete: bool, checks: &mut Checks) {
     if !complete {
-        checks.not_checked(
-            "documents-named",
-            None,
-            "the admin trail was not replayed to its end",
-        );
+        checks.not_checked("documents-named", None, "the admin trail was not replayed to its end");
         return;
     }
-    let extra = bundle
-        .documents()
-        .keys()
-        .find(|hash| !state.documents.contains(hash));
+    let extra = bundle.documents().keys().find(|hash| !state.documents.contains(hash));
     let result = match extra {
-        Some(hash) => Err((
-            Outcome::Tampered,
-            format!("the document {hash} is named by no admin record"),
-        )),
-        None => Ok(format!(
-            "the {} documents that the admin trail names, and no other",
-            state.documents.len()
-        )),
+        Some(hash) => Err((Outcome::Tampered, format!("the document {hash} is named by no admin record"))),
+        None => Ok(format!("the {} documents that the admin trail names, and no other", state.documents.len())),
     };
     checks.result("documents-named", None, result);
 }

@@ -36,19 +36,10 @@ impl<'a> TrailInput<'a> {
                 && path.index() == next
             {
                 cut(bytes, usize::from(path.width()), &mut records);
-                next = if path.is_partial() {
-                    u64::MAX
-                } else {
-                    next + 1
-                };
+                next = if path.is_partial() { u64::MAX } else { next + 1 };
             }
         }
-        TrailInput {
-            origin,
-            entry,
-            files,
-            records,
-        }
+        TrailInput { origin, entry, files, records }
     }
 
     /// The records tile by tile, with what stands beside each.
@@ -56,9 +47,7 @@ impl<'a> TrailInput<'a> {
         let mut beside: BTreeMap<u64, Beside<'_>> = BTreeMap::new();
         for (file, bytes) in self.files {
             match file {
-                TrailFile::Signatures(path) => {
-                    beside.entry(path.index()).or_default().0 = Some(bytes)
-                }
+                TrailFile::Signatures(path) => beside.entry(path.index()).or_default().0 = Some(bytes),
                 TrailFile::Parts(path) => beside.entry(path.index()).or_default().1 = Some(bytes),
                 _ => {}
             }
@@ -66,12 +55,7 @@ impl<'a> TrailInput<'a> {
         let mut tiles = Vec::new();
         for (index, records) in (0u64..).zip(self.records.chunks(usize::from(TILE_WIDTH))) {
             let (signatures, parts) = beside.get(&index).copied().unwrap_or_default();
-            tiles.push(TileInput {
-                first: index * u64::from(TILE_WIDTH),
-                records,
-                signatures,
-                parts,
-            });
+            tiles.push(TileInput { first: index * u64::from(TILE_WIDTH), records, signatures, parts });
         }
         tiles
     }
@@ -83,9 +67,7 @@ fn cut<'a>(bytes: &'a [u8], width: usize, records: &mut Vec<Option<&'a [u8]>>) {
     let mut rest = Some(bytes);
     for _ in 0..width {
         let taken = rest.and_then(|rest| rest.split_first_chunk::<2>());
-        let taken = taken.and_then(|(length, rest)| {
-            rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
-        });
+        let taken = taken.and_then(|(length, rest)| rest.split_at_checked(usize::from(u16::from_be_bytes(*length))));
         records.push(taken.map(|(entry, _)| entry));
         rest = taken.map(|(_, after)| after);
     }
@@ -93,9 +75,7 @@ fn cut<'a>(bytes: &'a [u8], width: usize, records: &mut Vec<Option<&'a [u8]>>) {
 
 /// The trail's checkpoint as it parses; its signature is not verified.
 pub(crate) fn checkpoint_of(files: &Files<'_>) -> Result<SignedCheckpoint, (Outcome, String)> {
-    let bytes = files
-        .get(&TrailFile::Checkpoint)
-        .ok_or((Outcome::Malformed, "there is no checkpoint".to_owned()))?;
+    let bytes = files.get(&TrailFile::Checkpoint).ok_or((Outcome::Malformed, "there is no checkpoint".to_owned()))?;
     SignedCheckpoint::parse(bytes).map_err(|error| (Outcome::Malformed, error.to_string()))
 }
 
@@ -117,11 +97,7 @@ pub(crate) fn check_files(name: &'static str, input: &TrailInput<'_>, checks: &m
         }
     };
     let mut required = required.peekable();
-    let mut present = input
-        .files
-        .keys()
-        .filter(|file| !matches!(file, TrailFile::Parts(_)))
-        .peekable();
+    let mut present = input.files.keys().filter(|file| !matches!(file, TrailFile::Parts(_))).peekable();
     // As long as both agree: no more steps than there are files, whatever size is claimed.
     while required.peek().is_some() && required.peek() == present.peek().copied() {
         required.next();
@@ -167,13 +143,8 @@ impl TrailInput<'_> {
                     parse_bundle(bytes, path.width())
                         .map_err(|error| (Outcome::Malformed, format!("{file}: {error}")))?;
                 }
-                TrailFile::Parts(path)
-                    if path.first() + u64::from(path.width()) != size.min(path.first() + width) =>
-                {
-                    return Err((
-                        Outcome::Tampered,
-                        format!("{file} stands beside no tile of {size} records"),
-                    ));
+                TrailFile::Parts(path) if path.first() + u64::from(path.width()) != size.min(path.first() + width) => {
+                    return Err((Outcome::Tampered, format!("{file} stands beside no tile of {size} records")));
                 }
                 _ => {}
             }

@@ -13,9 +13,7 @@ pub(crate) struct KnownTree {
 impl KnownTree {
     /// The tree over these leaf hashes.
     pub(crate) fn new(leaves: Vec<Hash>) -> KnownTree {
-        KnownTree {
-            rows: tile_rows(leaves),
-        }
+        KnownTree { rows: tile_rows(leaves) }
     }
 
     /// Number of leaves.
@@ -25,10 +23,7 @@ impl KnownTree {
 
     /// The leaf hash at an index; none beyond the size.
     pub(crate) fn leaf(&self, index: u64) -> Option<Hash> {
-        self.rows
-            .first()?
-            .get(usize::try_from(index).ok()?)
-            .copied()
+        self.rows.first()?.get(usize::try_from(index).ok()?).copied()
     }
 
     /// The hashes of a tile of this level, by its place; none beyond the tree.

@@ -104,16 +104,9 @@ pub fn verify(bundle: &[u8], pinned: Option<Hash>, options: &Options<'_>) -> Rep
         }
     };
     match damaged.first() {
-        None => checks.passed(
-            "archive",
-            None,
-            format!("{} bytes, of the strict profile", bundle.len()),
-        ),
+        None => checks.passed("archive", None, format!("{} bytes, of the strict profile", bundle.len())),
         Some(first) => {
-            let problem = format!(
-                "{} files do not have their checksum, the first is {first}",
-                damaged.len()
-            );
+            let problem = format!("{} files do not have their checksum, the first is {first}", damaged.len());
             checks.failed("archive", None, Outcome::Malformed, problem);
         }
     }
@@ -126,32 +119,20 @@ pub fn verify(bundle: &[u8], pinned: Option<Hash>, options: &Options<'_>) -> Rep
     }
 }
 
-fn verify_bundle(
-    bundle: &Bundle<'_>,
-    pinned: Option<Hash>,
-    options: &Options<'_>,
-    mut checks: Checks,
-) -> Report {
+fn verify_bundle(bundle: &Bundle<'_>, pinned: Option<Hash>, options: &Options<'_>, mut checks: Checks) -> Report {
     let threads = parallel::threads(options.threads);
     let state = genesis::begin(bundle, pinned, &mut checks);
     let Some(mut state) = state else {
         bundle.check_layout(None, &mut checks);
         manifest::check(bundle, None, threads, &mut checks);
         for origin in bundle.origins() {
-            checks.not_checked(
-                "trail",
-                Some(origin),
-                "the genesis does not hold: no key is known",
-            );
+            checks.not_checked("trail", Some(origin), "the genesis does not hold: no key is known");
         }
         return summary::report(pinned, None, Vec::new(), None, checks);
     };
     bundle.check_layout(Some(&state.plan.admin_trail), &mut checks);
     let inputs = inputs(bundle, &state, &mut checks);
-    let admin_broken = match inputs
-        .first()
-        .filter(|input| input.origin == state.plan.admin_trail)
-    {
+    let admin_broken = match inputs.first().filter(|input| input.origin == state.plan.admin_trail) {
         Some(admin) => genesis::replay(&mut state, &admin.records, bundle, &mut checks),
         None => genesis::replay(&mut state, &[], bundle, &mut checks),
     };
@@ -165,26 +146,11 @@ fn verify_bundle(
             progress(done, total);
         }
     };
-    let context = Context {
-        state: &state,
-        withheld: &withheld,
-        threads,
-        progress: &progress,
-    };
-    let facts: Vec<TrailFacts> = inputs
-        .iter()
-        .map(|input| trail::check(&context, input, &mut checks))
-        .collect();
+    let context = Context { state: &state, withheld: &withheld, threads, progress: &progress };
+    let facts: Vec<TrailFacts> = inputs.iter().map(|input| trail::check(&context, input, &mut checks)).collect();
     let order: Vec<Origin> = facts.iter().map(|facts| facts.origin.clone()).collect();
-    let trails: BTreeMap<Origin, TrailFacts> = facts
-        .into_iter()
-        .map(|facts| (facts.origin.clone(), facts))
-        .collect();
-    let mut anchors = Anchors {
-        state: &state,
-        trails: &trails,
-        known_beyond: BTreeMap::new(),
-    };
+    let trails: BTreeMap<Origin, TrailFacts> = facts.into_iter().map(|facts| (facts.origin.clone(), facts)).collect();
+    let mut anchors = Anchors { state: &state, trails: &trails, known_beyond: BTreeMap::new() };
     anchors.check_links(&mut checks);
     anchors.check_noted(&mut checks);
     anchors.check_heads(&options.heads, &mut checks);
@@ -195,20 +161,9 @@ fn verify_bundle(
     let known_beyond = anchors.known_beyond;
     let reports = order.iter().filter_map(|origin| trails.get(origin));
     let reports: Vec<TrailReport> = reports
-        .map(|facts| {
-            summary::trail(
-                facts,
-                &state,
-                pinned.is_some(),
-                known_beyond.get(&facts.origin),
-                &checks,
-            )
-        })
+        .map(|facts| summary::trail(facts, &state, pinned.is_some(), known_beyond.get(&facts.origin), &checks))
         .collect();
-    let broken = order
-        .iter()
-        .filter_map(|origin| trails.get(origin))
-        .find_map(|facts| facts.broken.clone());
+    let broken = order.iter().filter_map(|origin| trails.get(origin)).find_map(|facts| facts.broken.clone());
     // What the replay refuses is of the admin trail, which comes first.
     let broken = match (broken, admin_broken) {
         (Some(broken), Some(admin)) if broken.trail != admin.trail => Some(admin),
@@ -218,11 +173,7 @@ fn verify_bundle(
 }
 
 /// The trails of the genesis that have files, the admin trail first; what does not fit is a check.
-fn inputs<'a>(
-    bundle: &'a Bundle<'a>,
-    state: &AdminState,
-    checks: &mut Checks,
-) -> Vec<TrailInput<'a>> {
+fn inputs<'a>(bundle: &'a Bundle<'a>, state: &AdminState, checks: &mut Checks) -> Vec<TrailInput<'a>> {
     let admin = &state.plan.admin_trail;
     let mut inputs = Vec::new();
     for (origin, entry) in std::iter::once((admin, &state.admin)).chain(&state.trails) {
@@ -239,16 +190,8 @@ fn inputs<'a>(
             None => checks.not_checked("files", Some(origin), "the trail is not in this evidence"),
         }
     }
-    for origin in bundle
-        .origins()
-        .filter(|origin| state.trail(origin).is_none())
-    {
-        checks.failed(
-            "files",
-            Some(origin),
-            Outcome::Tampered,
-            "no trail of this genesis",
-        );
+    for origin in bundle.origins().filter(|origin| state.trail(origin).is_none()) {
+        checks.failed("files", Some(origin), Outcome::Tampered, "no trail of this genesis");
     }
     inputs
 }

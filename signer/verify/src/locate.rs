@@ -25,13 +25,9 @@ pub(crate) fn first_broken(
     tallies: &[(&'static str, &Tally)],
 ) -> Option<BrokenRecord> {
     let stated = stated_leaves(input);
-    let tree_holds = signed
-        .zip(tree)
-        .is_some_and(|(signed, tree)| tree.root_at(signed.size) == Some(signed.root));
-    let by_tally = tallies
-        .iter()
-        .filter_map(|(name, tally)| tally.broken(name, &input.origin))
-        .min_by_key(|broken| broken.seq);
+    let tree_holds = signed.zip(tree).is_some_and(|(signed, tree)| tree.root_at(signed.size) == Some(signed.root));
+    let by_tally =
+        tallies.iter().filter_map(|(name, tally)| tally.broken(name, &input.origin)).min_by_key(|broken| broken.seq);
     if tree_holds || (tree.is_some() && by_tally.is_none() && signed.is_none()) {
         return by_tally;
     }
@@ -43,33 +39,19 @@ pub(crate) fn first_broken(
         trail: input.origin.clone(),
         seq,
         check: "tiles",
-        expected: usize::try_from(seq)
-            .ok()
-            .and_then(|seq| stated.get(seq))
-            .copied(),
-        actual: usize::try_from(seq)
-            .ok()
-            .and_then(|seq| facts.records.get(seq))
-            .and_then(|record| record.leaf),
+        expected: usize::try_from(seq).ok().and_then(|seq| stated.get(seq)).copied(),
+        actual: usize::try_from(seq).ok().and_then(|seq| facts.records.get(seq)).and_then(|record| record.leaf),
         reason: reason.to_owned(),
     };
     if let Some(seq) = differs.filter(|_| proven) {
-        let what = by_tally
-            .filter(|broken| broken.seq == seq)
-            .map(|broken| format!("; {}", broken.reason));
-        let reason = format!(
-            "does not have the leaf hash under the signed checkpoint{}",
-            what.unwrap_or_default()
-        );
+        let what = by_tally.filter(|broken| broken.seq == seq).map(|broken| format!("; {}", broken.reason));
+        let reason = format!("does not have the leaf hash under the signed checkpoint{}", what.unwrap_or_default());
         return Some(by_tree(seq, &reason));
     }
     match (by_tally, differs) {
         // The record before the one whose prev does not fit was changed, if its tile says so too.
         (Some(broken), Some(seq)) if seq + 1 == broken.seq && broken.check == "chain" => {
-            Some(by_tree(
-                seq,
-                "has neither the leaf hash of its tile nor the prev of the record after it",
-            ))
+            Some(by_tree(seq, "has neither the leaf hash of its tile nor the prev of the record after it"))
         }
         (broken, _) => broken,
     }
@@ -90,12 +72,7 @@ fn stated_leaves(input: &TrailInput<'_>) -> Vec<Hash> {
 }
 
 fn first_difference(stated: &[Hash], facts: &TileFacts) -> Option<u64> {
-    let same =
-        |(stated, record): (&Hash, &crate::records::RecordFacts)| record.leaf == Some(*stated);
-    let common = stated
-        .iter()
-        .zip(&facts.records)
-        .take_while(|pair| same(*pair))
-        .count();
+    let same = |(stated, record): (&Hash, &crate::records::RecordFacts)| record.leaf == Some(*stated);
+    let common = stated.iter().zip(&facts.records).take_while(|pair| same(*pair)).count();
     (common < stated.len().max(facts.records.len())).then_some(common as u64)
 }

@@ -12,11 +12,7 @@ pub(crate) fn threads(asked: usize) -> usize {
 }
 
 /// Calls `work` for each of `0..count` on up to `threads` threads and gives the results in order.
-pub(crate) fn map<T: Send>(
-    threads: usize,
-    count: usize,
-    work: impl Fn(usize) -> T + Sync,
-) -> Vec<T> {
+pub(crate) fn map<T: Send>(threads: usize, count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     if threads <= 1 || count <= 1 {
         return (0..count).map(work).collect();
     }

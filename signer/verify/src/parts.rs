@@ -36,16 +36,10 @@ pub(crate) fn check(
     };
     let mut seen: BTreeSet<(u64, &PartName)> = BTreeSet::new();
     for line in &lines {
-        let at = line
-            .seq()
-            .checked_sub(tile.first)
-            .and_then(|at| usize::try_from(at).ok());
+        let at = line.seq().checked_sub(tile.first).and_then(|at| usize::try_from(at).ok());
         match at.and_then(|at| commitments.get(at)) {
             None => {
-                let reason = format!(
-                    "part {} stands among the parts of another tile",
-                    line.name()
-                );
+                let reason = format!("part {} stands among the parts of another tile", line.name());
                 tally.fail(Outcome::Tampered, Failure::new(line.seq(), reason));
             }
             // A record that is refused commits to nothing.
@@ -64,8 +58,7 @@ pub(crate) fn check(
     for (seq, committed) in (tile.first..).zip(commitments) {
         for name in committed.iter().flat_map(BTreeMap::keys) {
             if !seen.contains(&(seq, name)) {
-                let reason =
-                    format!("part {name} is neither in the evidence nor noted as withheld");
+                let reason = format!("part {name} is neither in the evidence nor noted as withheld");
                 tally.fail(Outcome::Incomplete, Failure::new(seq, reason));
             }
         }
@@ -80,10 +73,7 @@ fn check_line(
 ) -> Result<(), Failure> {
     let (seq, name) = (line.seq(), line.name());
     let Some(expected) = committed.get(name) else {
-        return Err(Failure::new(
-            seq,
-            format!("part {name} is in the evidence, and the record has none of that name"),
-        ));
+        return Err(Failure::new(seq, format!("part {name} is in the evidence, and the record has none of that name")));
     };
     match line.commitment() {
         Some(_) if withheld.contains(name) => Err(Failure::new(

@@ -94,8 +94,7 @@ impl TileFacts {
 /// Checks the records of a tile.
 pub(crate) fn check_tile(rules: &Rules<'_>, tile: &TileInput<'_>) -> TileFacts {
     let mut facts = TileFacts::default();
-    let mut commitments: Vec<Option<BTreeMap<PartName, Hash>>> =
-        Vec::with_capacity(tile.records.len());
+    let mut commitments: Vec<Option<BTreeMap<PartName, Hash>>> = Vec::with_capacity(tile.records.len());
     for (seq, bytes) in (tile.first..).zip(tile.records) {
         let record = parse(rules, seq, *bytes, &mut facts);
         if let Some(record) = &record {
@@ -114,30 +113,14 @@ pub(crate) fn check_tile(rules: &Rules<'_>, tile: &TileInput<'_>) -> TileFacts {
 }
 
 /// Parses a record and checks that it names its own place.
-fn parse(
-    rules: &Rules<'_>,
-    seq: u64,
-    bytes: Option<&[u8]>,
-    facts: &mut TileFacts,
-) -> Option<Record> {
+fn parse(rules: &Rules<'_>, seq: u64, bytes: Option<&[u8]>, facts: &mut TileFacts) -> Option<Record> {
     let mut refuse = |leaf: Option<Hash>, reason: String| {
-        facts.form.fail(
-            Outcome::Tampered,
-            Failure {
-                seq,
-                expected: None,
-                actual: leaf,
-                reason,
-            },
-        );
+        facts.form.fail(Outcome::Tampered, Failure { seq, expected: None, actual: leaf, reason });
         facts.records.push(RecordFacts { leaf, header: None });
         None
     };
     let Some(bytes) = bytes else {
-        return refuse(
-            None,
-            "its bytes are missing: the bundle of entries is damaged".to_owned(),
-        );
+        return refuse(None, "its bytes are missing: the bundle of entries is damaged".to_owned());
     };
     let leaf = leaf_hash(bytes);
     let record = match Record::parse(bytes) {
@@ -146,16 +129,10 @@ fn parse(
     };
     let header = &record.header;
     if header.seq != seq || header.trail != *rules.origin {
-        return refuse(
-            Some(leaf),
-            format!("says that it is record {} of {}", header.seq, header.trail),
-        );
+        return refuse(Some(leaf), format!("says that it is record {} of {}", header.seq, header.trail));
     }
     facts.form.pass();
-    facts.records.push(RecordFacts {
-        leaf: Some(leaf),
-        header: Some((header.prev, header.time)),
-    });
+    facts.records.push(RecordFacts { leaf: Some(leaf), header: Some((header.prev, header.time)) });
     Some(record)
 }
 
@@ -165,49 +142,31 @@ fn check_content(rules: &Rules<'_>, seq: u64, record: &Record, facts: &mut TileF
     } else {
         let named: Vec<String> = record.header.kids.iter().map(Kid::to_string).collect();
         let reason = format!("names the keys {named:?}, in force is {}", rules.kids[0]);
-        facts
-            .kids
-            .fail(Outcome::Tampered, Failure::new(seq, reason));
+        facts.kids.fail(Outcome::Tampered, Failure::new(seq, reason));
     }
     match &record.content {
         Content::Event(event) => check_event(rules, seq, event, facts),
         Content::Control(control) => match Body::parse(control) {
             Ok(body) => check_body(rules, seq, body, facts),
-            Err(error) => facts
-                .control
-                .fail(Outcome::Tampered, Failure::new(seq, error)),
+            Err(error) => facts.control.fail(Outcome::Tampered, Failure::new(seq, error)),
         },
     }
 }
 
 fn check_event(rules: &Rules<'_>, seq: u64, event: &Event, facts: &mut TileFacts) {
     if seq == 0 {
-        facts.control.fail(
-            Outcome::Tampered,
-            Failure::new(seq, "is an event; a trail begins with a control record"),
-        );
+        facts.control.fail(Outcome::Tampered, Failure::new(seq, "is an event; a trail begins with a control record"));
     }
     if rules.writers.contains(&event.client) {
         facts.writers.pass();
     } else {
-        let reason = format!(
-            "client {} is no gateway with a grant for this trail",
-            event.client
-        );
-        facts
-            .writers
-            .fail(Outcome::Tampered, Failure::new(seq, reason));
+        let reason = format!("client {} is no gateway with a grant for this trail", event.client);
+        facts.writers.fail(Outcome::Tampered, Failure::new(seq, reason));
     }
     // No client id holds a line feed.
-    let name = Hash::of_parts(&[
-        event.client.as_str().as_bytes(),
-        b"\n",
-        event.event_id.as_str().as_bytes(),
-    ]);
+    let name = Hash::of_parts(&[event.client.as_str().as_bytes(), b"\n", event.event_id.as_str().as_bytes()]);
     facts.event_ids.push((name, seq));
-    facts
-        .links
-        .extend(event.links.iter().map(|link| (seq, link.clone())));
+    facts.links.extend(event.links.iter().map(|link| (seq, link.clone())));
 }
 
 fn check_body(rules: &Rules<'_>, seq: u64, body: Body, facts: &mut TileFacts) {
@@ -215,23 +174,16 @@ fn check_body(rules: &Rules<'_>, seq: u64, body: Body, facts: &mut TileFacts) {
         // The replay of the admin trail knows where each stands.
         _ if rules.is_admin => Ok(()),
         Body::Trail(trail) if seq == 0 => {
-            let as_approved = trail.mode == rules.entry.mode
-                && trail.admin_trail == *rules.admin_trail
-                && trail.admin_seq == 0;
-            if as_approved {
-                Ok(())
-            } else {
-                Err("does not begin the trail as the genesis has it".to_owned())
-            }
+            let as_approved =
+                trail.mode == rules.entry.mode && trail.admin_trail == *rules.admin_trail && trail.admin_seq == 0;
+            if as_approved { Ok(()) } else { Err("does not begin the trail as the genesis has it".to_owned()) }
         }
         Body::Heartbeat(_) | Body::Gap(_) if seq > 0 => Ok(()),
         other => Err(format!("{} may not stand here", other.type_name())),
     };
     match allowed {
         Ok(()) => facts.control.pass(),
-        Err(reason) => facts
-            .control
-            .fail(Outcome::Tampered, Failure::new(seq, reason)),
+        Err(reason) => facts.control.fail(Outcome::Tampered, Failure::new(seq, reason)),
     }
     if matches!(body, Body::Heartbeat(_) | Body::Gap(_)) {
         facts.silences.push((seq, body));

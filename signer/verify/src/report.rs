@@ -154,22 +154,11 @@ impl Checks {
         detail: impl ToString,
     ) {
         let detail = printable(&detail.to_string());
-        self.list.push(Check {
-            name,
-            trail: trail.cloned(),
-            verdict,
-            outcome,
-            detail,
-        });
+        self.list.push(Check { name, trail: trail.cloned(), verdict, outcome, detail });
     }
 
     /// It holds.
-    pub(crate) fn passed(
-        &mut self,
-        name: &'static str,
-        trail: Option<&Origin>,
-        detail: impl ToString,
-    ) {
+    pub(crate) fn passed(&mut self, name: &'static str, trail: Option<&Origin>, detail: impl ToString) {
         self.add(name, trail, Verdict::Passed, Outcome::Valid, detail);
     }
 
@@ -196,22 +185,12 @@ impl Checks {
     }
 
     /// It was not made, and alone that weighs nothing: what hindered it does.
-    pub(crate) fn not_checked(
-        &mut self,
-        name: &'static str,
-        trail: Option<&Origin>,
-        why: impl ToString,
-    ) {
+    pub(crate) fn not_checked(&mut self, name: &'static str, trail: Option<&Origin>, why: impl ToString) {
         self.add(name, trail, Verdict::NotChecked, Outcome::Valid, why);
     }
 
     /// It could not be made because the evidence does not reach that far.
-    pub(crate) fn beyond(
-        &mut self,
-        name: &'static str,
-        trail: Option<&Origin>,
-        why: impl ToString,
-    ) {
+    pub(crate) fn beyond(&mut self, name: &'static str, trail: Option<&Origin>, why: impl ToString) {
         self.add(name, trail, Verdict::NotChecked, Outcome::Incomplete, why);
     }
 
@@ -231,26 +210,17 @@ impl Checks {
     /// Whether a check of the trail (of the whole bundle, for none) failed for more than being
     /// incomplete. A forged head or receipt from elsewhere says nothing against the evidence.
     pub(crate) fn any_failed_beyond_incomplete(&self, trail: Option<&Origin>) -> bool {
-        let forged_elsewhere = |check: &Check| {
-            matches!(check.name, "head" | "receipt") && check.outcome == Outcome::Tampered
-        };
+        let forged_elsewhere =
+            |check: &Check| matches!(check.name, "head" | "receipt") && check.outcome == Outcome::Tampered;
         let broken = |check: &Check| {
-            check.verdict == Verdict::Failed
-                && check.outcome > Outcome::Incomplete
-                && !forged_elsewhere(check)
+            check.verdict == Verdict::Failed && check.outcome > Outcome::Incomplete && !forged_elsewhere(check)
         };
-        self.list
-            .iter()
-            .any(|check| check.trail.as_ref() == trail && broken(check))
+        self.list.iter().any(|check| check.trail.as_ref() == trail && broken(check))
     }
 
     /// The heaviest outcome.
     pub(crate) fn outcome(&self) -> Outcome {
-        self.list
-            .iter()
-            .map(|check| check.outcome)
-            .max()
-            .unwrap_or(Outcome::Valid)
+        self.list.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Valid)
     }
 
     /// The first check with this outcome.
@@ -280,11 +250,7 @@ impl Checks {
 
 /// Text that is safe on a terminal: what evidence says may hold escape sequences.
 pub(crate) fn printable(text: &str) -> String {
-    let mut safe: String = text
-        .chars()
-        .take(MAX_DETAIL)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect();
+    let mut safe: String = text.chars().take(MAX_DETAIL).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(MAX_DETAIL).is_some() {
         safe.push('…');
     }

@@ -14,11 +14,7 @@ use crate::tally::{Failure, Tally};
 /// Checks the signature of every record of a tile.
 pub(crate) fn check(rules: &Rules<'_>, key: &PublicKey, tile: &TileInput<'_>, tally: &mut Tally) {
     let Some(file) = tile.signatures else {
-        tally.fail_file(
-            Outcome::Incomplete,
-            tile.first,
-            "the file of signatures is missing",
-        );
+        tally.fail_file(Outcome::Incomplete, tile.first, "the file of signatures is missing");
         return;
     };
     let lines = match parse_signatures(file, tile.records.len()) {
@@ -31,10 +27,7 @@ pub(crate) fn check(rules: &Rules<'_>, key: &PublicKey, tile: &TileInput<'_>, ta
     for ((seq, record), line) in (tile.first..).zip(tile.records).zip(lines) {
         let result = match line {
             Ok(envelope) => check_one(rules, key, seq, *record, &envelope),
-            Err(error) => Err((
-                Outcome::Malformed,
-                Failure::new(seq, format!("its tile's signatures: {error}")),
-            )),
+            Err(error) => Err((Outcome::Malformed, Failure::new(seq, format!("its tile's signatures: {error}")))),
         };
         match result {
             Ok(()) => tally.pass(),
@@ -54,42 +47,21 @@ fn check_one(
     let [signature] = envelope.signatures() else {
         return Err((
             Outcome::Malformed,
-            Failure::new(
-                seq,
-                format!("{} signatures, wants one", envelope.signatures().len()),
-            ),
+            Failure::new(seq, format!("{} signatures, wants one", envelope.signatures().len())),
         ));
     };
     if signature.keyid != key.kid() {
-        return Err(tampered(format!(
-            "is signed by key {}, in force is {}",
-            signature.keyid,
-            key.kid()
-        )));
+        return Err(tampered(format!("is signed by key {}, in force is {}", signature.keyid, key.kid())));
     }
-    let signed = envelope
-        .verify(RECORD_PAYLOAD_TYPE, key)
-        .map_err(|error| tampered(error.to_string()))?;
+    let signed = envelope.verify(RECORD_PAYLOAD_TYPE, key).map_err(|error| tampered(error.to_string()))?;
     let Some(record) = record else { return Ok(()) };
     if signed == record {
         return Ok(());
     }
     let (expected, actual) = (leaf_hash(signed), leaf_hash(record));
-    let same_place = Record::parse(signed)
-        .is_ok_and(|signed| signed.header.seq == seq && signed.header.trail == *rules.origin);
+    let same_place =
+        Record::parse(signed).is_ok_and(|signed| signed.header.seq == seq && signed.header.trail == *rules.origin);
     // Two records for one place: the key promised the one, the tree holds the other.
-    let outcome = if same_place {
-        Outcome::Fork
-    } else {
-        Outcome::Tampered
-    };
-    Err((
-        outcome,
-        Failure::hashes(
-            seq,
-            expected,
-            actual,
-            "the record key signed another record for this place",
-        ),
-    ))
+    let outcome = if same_place { Outcome::Fork } else { Outcome::Tampered };
+    Err((outcome, Failure::hashes(seq, expected, actual, "the record key signed another record for this place")))
 }

@@ -19,14 +19,8 @@ pub(crate) fn trail(
     let origin = &facts.origin;
     // A trail is proven by its own checks, and by those of what leads to its keys.
     let leads = [None, Some(&state.plan.admin_trail)];
-    let broken = leads
-        .into_iter()
-        .chain([Some(origin)])
-        .any(|trail| checks.any_failed_beyond_incomplete(trail));
-    let signed = facts
-        .signed
-        .as_ref()
-        .filter(|signed| signed.size == facts.records);
+    let broken = leads.into_iter().chain([Some(origin)]).any(|trail| checks.any_failed_beyond_incomplete(trail));
+    let signed = facts.signed.as_ref().filter(|signed| signed.size == facts.records);
     let proven = signed.filter(|_| !broken).map(|signed| Proven {
         size: signed.size,
         root: signed.root,
@@ -44,27 +38,17 @@ pub(crate) fn trail(
     }
 }
 
-fn verdict(
-    proven: Option<&Proven>,
-    pinned: bool,
-    known_beyond: Option<&(u64, Option<Timestamp>)>,
-) -> String {
+fn verdict(proven: Option<&Proven>, pinned: bool, known_beyond: Option<&(u64, Option<Timestamp>)>) -> String {
     let Some(proven) = proven else {
         return "nothing is proven".to_owned();
     };
-    let last = proven
-        .last_time
-        .map_or("none".to_owned(), |time| time.to_string());
+    let last = proven.last_time.map_or("none".to_owned(), |time| time.to_string());
     let after = match known_beyond {
         None => "nothing known after".to_owned(),
         Some((size, Some(time))) => format!("known to go on to size {size}, time {time} at least"),
         Some((size, None)) => format!("known to go on to size {size} at least"),
     };
-    let how = if pinned {
-        "proven"
-    } else {
-        "consistent, not anchored,"
-    };
+    let how = if pinned { "proven" } else { "consistent, not anchored," };
     format!("{how} to size {}, last time {last}, {after}", proven.size)
 }
 
@@ -77,10 +61,7 @@ pub(crate) fn report(
     checks: Checks,
 ) -> Report {
     let outcome = checks.outcome();
-    let first_broken = first_broken.map(|broken| BrokenRecord {
-        reason: printable(&broken.reason),
-        ..broken
-    });
+    let first_broken = first_broken.map(|broken| BrokenRecord { reason: printable(&broken.reason), ..broken });
     Report {
         v: 1,
         outcome,
@@ -95,25 +76,12 @@ pub(crate) fn report(
     }
 }
 
-fn summary(
-    outcome: Outcome,
-    trails: &[TrailReport],
-    broken: Option<&BrokenRecord>,
-    checks: &Checks,
-) -> String {
-    let records: u64 = trails
-        .iter()
-        .filter(|trail| !trail.admin)
-        .map(|trail| trail.records)
-        .sum();
+fn summary(outcome: Outcome, trails: &[TrailReport], broken: Option<&BrokenRecord>, checks: &Checks) -> String {
+    let records: u64 = trails.iter().filter(|trail| !trail.admin).map(|trail| trail.records).sum();
     let exported = trails.iter().filter(|trail| !trail.admin).count();
     let extent = format!("{records} records in {exported} trails");
     let why = checks.first(outcome).map_or(String::new(), |check| {
-        let trail = check
-            .trail
-            .as_ref()
-            .map(|trail| format!(" of {trail}"))
-            .unwrap_or_default();
+        let trail = check.trail.as_ref().map(|trail| format!(" of {trail}")).unwrap_or_default();
         format!("{}{trail}: {}", check.name, check.detail)
     });
     match (outcome, broken) {
@@ -127,10 +95,7 @@ fn summary(
         (Outcome::Incomplete, _) => format!("INCOMPLETE: {extent}; {why}"),
         (Outcome::Fork, _) => format!("FORK: two signed histories exist; {why}"),
         (Outcome::Tampered, Some(broken)) => {
-            format!(
-                "TAMPERED: first broken is record {} of {}: {}",
-                broken.seq, broken.trail, broken.reason
-            )
+            format!("TAMPERED: first broken is record {} of {}: {}", broken.seq, broken.trail, broken.reason)
         }
         (Outcome::Tampered, None) => format!("TAMPERED: {why}"),
         (Outcome::Malformed, _) => format!("MALFORMED: {why}"),

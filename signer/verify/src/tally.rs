@@ -17,21 +17,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(seq: u64, reason: impl ToString) -> Failure {
-        Failure {
-            seq,
-            expected: None,
-            actual: None,
-            reason: reason.to_string(),
-        }
+        Failure { seq, expected: None, actual: None, reason: reason.to_string() }
     }
 
     pub(crate) fn hashes(seq: u64, expected: Hash, actual: Hash, reason: impl ToString) -> Failure {
-        Failure {
-            seq,
-            expected: Some(expected),
-            actual: Some(actual),
-            reason: reason.to_string(),
-        }
+        Failure { seq, expected: Some(expected), actual: Some(actual), reason: reason.to_string() }
     }
 }
 
@@ -48,13 +38,7 @@ pub(crate) struct Tally {
 
 impl Default for Tally {
     fn default() -> Tally {
-        Tally {
-            passed: 0,
-            failed: 0,
-            outcome: Outcome::Valid,
-            first: None,
-            file: None,
-        }
+        Tally { passed: 0, failed: 0, outcome: Outcome::Valid, first: None, file: None }
     }
 }
 
@@ -66,11 +50,7 @@ impl Tally {
     pub(crate) fn fail(&mut self, outcome: Outcome, failure: Failure) {
         self.failed += 1;
         self.outcome = self.outcome.max(outcome);
-        if self
-            .first
-            .as_ref()
-            .is_none_or(|first| failure.seq < first.seq)
-        {
+        if self.first.as_ref().is_none_or(|first| failure.seq < first.seq) {
             self.first = Some(failure);
         }
     }
@@ -87,11 +67,7 @@ impl Tally {
         self.failed += other.failed;
         self.outcome = self.outcome.max(other.outcome);
         self.file = self.file.take().or(other.file);
-        let earlier = |other: &Failure| {
-            self.first
-                .as_ref()
-                .is_none_or(|first| other.seq < first.seq)
-        };
+        let earlier = |other: &Failure| self.first.as_ref().is_none_or(|first| other.seq < first.seq);
         if let Some(failure) = other.first.filter(earlier) {
             self.first = Some(failure);
         }
@@ -106,13 +82,7 @@ impl Tally {
     }
 
     /// Adds the check; `passed` is its detail where nothing failed.
-    pub(crate) fn report(
-        &self,
-        name: &'static str,
-        origin: &Origin,
-        passed: impl ToString,
-        checks: &mut Checks,
-    ) {
+    pub(crate) fn report(&self, name: &'static str, origin: &Origin, passed: impl ToString, checks: &mut Checks) {
         if let Some((first, reason)) = &self.file {
             let detail = format!("records from {first} on: {reason}");
             checks.failed(name, Some(origin), self.outcome, detail);

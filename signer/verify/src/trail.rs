@@ -76,11 +76,7 @@ pub(crate) struct TrailFacts {
 }
 
 /// Checks a trail by itself. Heads and links, which speak of it from elsewhere, come later.
-pub(crate) fn check(
-    context: &Context<'_>,
-    input: &TrailInput<'_>,
-    checks: &mut Checks,
-) -> TrailFacts {
+pub(crate) fn check(context: &Context<'_>, input: &TrailInput<'_>, checks: &mut Checks) -> TrailFacts {
     let state = context.state;
     let origin = &input.origin;
     let is_admin = *origin == state.plan.admin_trail;
@@ -111,53 +107,29 @@ pub(crate) fn check(
     let event_ids = chain::event_ids(&mut all.event_ids);
     let mut tallies = vec![(names.chain, &walk.chain), (names.gaps, &walk.silence)];
     if !is_admin {
-        tallies.extend([
-            ("kids", &all.kids),
-            ("control", &all.control),
-            ("clients", &all.writers),
-        ]);
+        tallies.extend([("kids", &all.kids), ("control", &all.control), ("clients", &all.writers)]);
         tallies.extend([("event-ids", &event_ids), ("parts", &all.parts)]);
-        all.kids.report(
-            "kids",
-            origin,
-            "every record names the key in force",
-            checks,
-        );
+        all.kids.report("kids", origin, "every record names the key in force", checks);
         all.control.report(
             "control",
             origin,
             format!("{} control records of known form", all.control.passed()),
             checks,
         );
-        let detail = format!(
-            "{} events, each by a gateway with a grant",
-            all.writers.passed()
-        );
+        let detail = format!("{} events, each by a gateway with a grant", all.writers.passed());
         all.writers.report("clients", origin, detail, checks);
-        event_ids.report(
-            "event-ids",
-            origin,
-            "no client used an event_id twice",
-            checks,
-        );
+        event_ids.report("event-ids", origin, "no client used an event_id twice", checks);
         if rules.record_key.is_some() {
             tallies.push(("signatures", &all.signatures));
-            let detail = format!(
-                "{} record signatures by the record key",
-                all.signatures.passed()
-            );
+            let detail = format!("{} record signatures by the record key", all.signatures.passed());
             all.signatures.report("signatures", origin, detail, checks);
         }
         let counts = all.part_counts;
-        let detail = format!(
-            "{} parts fit their commitments, {} withheld",
-            counts.given, counts.withheld
-        );
+        let detail = format!("{} parts fit their commitments, {} withheld", counts.given, counts.withheld);
         all.parts.report("parts", origin, detail, checks);
     }
     walk.report_gaps(names.gaps, origin, checks);
-    let broken = first
-        .or_else(|| locate::first_broken(input, &all, tree.as_ref(), signed.as_ref(), &tallies));
+    let broken = first.or_else(|| locate::first_broken(input, &all, tree.as_ref(), signed.as_ref(), &tallies));
     TrailFacts {
         origin: origin.clone(),
         entry: input.entry.clone(),
@@ -173,39 +145,22 @@ pub(crate) fn check(
 
 fn rules<'a>(context: &'a Context<'_>, input: &'a TrailInput<'_>, is_admin: bool) -> Rules<'a> {
     let state = context.state;
-    let may_write =
-        |member: &&Member| member.role == Role::Gateway && member.grants.contains(&input.origin);
-    let record_key = input
-        .entry
-        .record_key
-        .filter(|_| input.entry.mode == Mode::Record);
+    let may_write = |member: &&Member| member.role == Role::Gateway && member.grants.contains(&input.origin);
+    let record_key = input.entry.record_key.filter(|_| input.entry.mode == Mode::Record);
     Rules {
         origin: &input.origin,
         entry: &input.entry,
         admin_trail: &state.plan.admin_trail,
         is_admin,
         kids: input.entry.record_kids(),
-        writers: state
-            .plan
-            .members
-            .iter()
-            .filter(may_write)
-            .map(|member| &member.id)
-            .collect(),
-        record_key: record_key
-            .and_then(|kid| state.keys.get(&kid))
-            .map(|entry| &entry.key),
+        writers: state.plan.members.iter().filter(may_write).map(|member| &member.id).collect(),
+        record_key: record_key.and_then(|kid| state.keys.get(&kid)).map(|entry| &entry.key),
         withheld: context.withheld,
     }
 }
 
 /// Record 0 is the one that the genesis names; gives it as broken where it is another.
-fn check_first(
-    names: &Names,
-    input: &TrailInput<'_>,
-    all: &TileFacts,
-    checks: &mut Checks,
-) -> Option<BrokenRecord> {
+fn check_first(names: &Names, input: &TrailInput<'_>, all: &TileFacts, checks: &mut Checks) -> Option<BrokenRecord> {
     let expected = input.entry.first_leaf;
     let leaf = all.records.first().map(|record| record.leaf);
     let problem = match leaf {
@@ -233,18 +188,9 @@ fn check_first(
 }
 
 /// Every hash tile holds what follows from the records.
-fn check_tiles(
-    names: &Names,
-    input: &TrailInput<'_>,
-    tree: Option<&KnownTree>,
-    checks: &mut Checks,
-) {
+fn check_tiles(names: &Names, input: &TrailInput<'_>, tree: Option<&KnownTree>, checks: &mut Checks) {
     let Some(tree) = tree else {
-        checks.not_checked(
-            names.tiles,
-            Some(&input.origin),
-            "a record cannot be read, so the tree is not known",
-        );
+        checks.not_checked(names.tiles, Some(&input.origin), "a record cannot be read, so the tree is not known");
         return;
     };
     let mut count = 0u64;
@@ -256,10 +202,7 @@ fn check_tiles(
         count += 1;
         let problem = match (parse_hashes(bytes, path.width()), tree.tile(path)) {
             (Err(error), _) => Some((Outcome::Malformed, format!("{file}: {error}"))),
-            (Ok(_), None) => Some((
-                Outcome::Tampered,
-                format!("{file} reaches beyond the records"),
-            )),
+            (Ok(_), None) => Some((Outcome::Tampered, format!("{file} reaches beyond the records"))),
             (Ok(found), Some(expected)) => {
                 differing(path, &found, expected).map(|problem| (Outcome::Tampered, problem))
             }
@@ -267,26 +210,16 @@ fn check_tiles(
         wrong = wrong.or(problem);
     }
     let detail = format!("{count} tiles hold the hashes that follow from the records");
-    checks.result(
-        names.tiles,
-        Some(&input.origin),
-        wrong.map_or(Ok(detail), Err),
-    );
+    checks.result(names.tiles, Some(&input.origin), wrong.map_or(Ok(detail), Err));
 }
 
 fn differing(path: &TilePath, found: &[Hash], expected: &[Hash]) -> Option<String> {
-    let at = found
-        .iter()
-        .zip(expected)
-        .position(|(found, expected)| found != expected)?;
+    let at = found.iter().zip(expected).position(|(found, expected)| found != expected)?;
     let place = match path.kind() {
         TileKind::Hashes(0) => format!("for record {}", path.first() + at as u64),
         _ => format!("at place {at}"),
     };
-    Some(format!(
-        "{path} says {} {place}, from the records follows {}",
-        found[at], expected[at]
-    ))
+    Some(format!("{path} says {} {place}, from the records follows {}", found[at], expected[at]))
 }
 
 /// The checkpoint is signed by the key in force, and its root is that of the records.
@@ -312,28 +245,22 @@ fn check_checkpoint(
             checks.not_checked(names.checkpoint, origin, why);
             return Some(signed);
         }
-        Some((_, Some(found))) if found != root => Err((
-            Outcome::Tampered,
-            format!("the root at size {size} is {found}, signed is {root}"),
-        )),
-        Some((found, _)) if found < size => Err((
-            Outcome::Incomplete,
-            format!("signed at size {size}, the evidence holds {found} records"),
-        )),
-        Some((found, _)) if found > size => Err((
-            Outcome::Tampered,
-            format!("signed at size {size}, the evidence holds {found} records"),
-        )),
+        Some((_, Some(found))) if found != root => {
+            Err((Outcome::Tampered, format!("the root at size {size} is {found}, signed is {root}")))
+        }
+        Some((found, _)) if found < size => {
+            Err((Outcome::Incomplete, format!("signed at size {size}, the evidence holds {found} records")))
+        }
+        Some((found, _)) if found > size => {
+            Err((Outcome::Tampered, format!("signed at size {size}, the evidence holds {found} records")))
+        }
         Some(_) => Ok(format!("size {size}, root {root}, signed by key {kid}")),
     };
     checks.result(names.checkpoint, origin, result);
     Some(signed)
 }
 
-fn verified_checkpoint(
-    state: &AdminState,
-    input: &TrailInput<'_>,
-) -> Result<Checkpoint, (Outcome, String)> {
+fn verified_checkpoint(state: &AdminState, input: &TrailInput<'_>) -> Result<Checkpoint, (Outcome, String)> {
     let signed = checkpoint_of(input.files)?;
     let tampered = |problem: String| (Outcome::Tampered, problem);
     let named = &signed.checkpoint().origin;
@@ -341,12 +268,6 @@ fn verified_checkpoint(
         return Err(tampered(format!("it is of trail {named}")));
     }
     let kid = input.entry.checkpoint_key;
-    let key = state
-        .keys
-        .get(&kid)
-        .ok_or_else(|| tampered(format!("the checkpoint key {kid} is not known")))?;
-    signed
-        .verify(&key.key)
-        .cloned()
-        .map_err(|error| tampered(error.to_string()))
+    let key = state.keys.get(&kid).ok_or_else(|| tampered(format!("the checkpoint key {kid} is not known")))?;
+    signed.verify(&key.key).cloned().map_err(|error| tampered(error.to_string()))
 }

@@ -10,18 +10,13 @@ use countersign_trail::checkpoint::{Checkpoint, SignedCheckpoint};
 use countersign_trail::hash::Hash;
 use countersign_trail::keys::Algorithm;
 use countersign_trail::receipt::{Receipt, ReceiptProof};
-use countersign_verify::{
-    KnownHead, KnownReceipt, Options, Outcome, Report, Verdict, text, verify,
-};
+use countersign_verify::{KnownHead, KnownReceipt, Options, Outcome, Report, Verdict, text, verify};
 
 /// An appliance with 10 records a trail, and genuine evidence from when METRICS had 4.
 fn cut_back() -> (Appliance, Vec<u8>) {
     let appliance = Appliance::with_records(Algorithm::Ed25519, 10);
     let sizes = BTreeMap::from([(origin(METRICS), 4)]);
-    let older = appliance.export(&Export {
-        sizes,
-        ..Export::default()
-    });
+    let older = appliance.export(&Export { sizes, ..Export::default() });
     (appliance, older)
 }
 
@@ -31,20 +26,14 @@ fn run(appliance: &Appliance, bundle: &[u8], options: Options<'_>) -> Report {
 
 fn head(checkpoint: SignedCheckpoint) -> Options<'static> {
     let heads = KnownHead::parse_file("held.checkpoint", &checkpoint.to_bytes()).unwrap();
-    Options {
-        heads,
-        ..Options::default()
-    }
+    Options { heads, ..Options::default() }
 }
 
 fn receipt(receipt: &Receipt) -> Options<'static> {
     let mut file = receipt.to_bytes().unwrap();
     file.push(b'\n');
     let receipts = KnownReceipt::parse_file("receipts.jsonl", &file).unwrap();
-    Options {
-        receipts,
-        ..Options::default()
-    }
+    Options { receipts, ..Options::default() }
 }
 
 #[test]
@@ -52,44 +41,21 @@ fn older_genuine_evidence_is_valid_and_says_what_it_proves() {
     let (appliance, older) = cut_back();
     let report = run(&appliance, &older, Options::default());
     assert_eq!(report.outcome, Outcome::Valid, "{}", text::render(&report));
-    let time = countersign_trail::record::Record::parse(&appliance.records(METRICS)[3].bytes)
-        .unwrap()
-        .header
-        .time;
-    assert_eq!(
-        report.trails[2].verdict,
-        format!("proven to size 4, last time {time}, nothing known after")
-    );
+    let time = countersign_trail::record::Record::parse(&appliance.records(METRICS)[3].bytes).unwrap().header.time;
+    assert_eq!(report.trails[2].verdict, format!("proven to size 4, last time {time}, nothing known after"));
 }
 
 #[test]
 fn a_held_head_catches_evidence_that_was_cut_back() {
     let (appliance, older) = cut_back();
     let report = run(&appliance, &older, head(appliance.checkpoint(METRICS, 7)));
-    assert_eq!(
-        (report.outcome, report.exit_code),
-        (Outcome::Incomplete, 20)
-    );
+    assert_eq!((report.outcome, report.exit_code), (Outcome::Incomplete, 20));
     let found = check(&report, "head", Some(METRICS));
     assert_eq!(found.verdict, Verdict::NotChecked);
-    assert!(
-        found.detail.contains("the evidence ends at size 4"),
-        "{}",
-        found.detail
-    );
-    assert!(
-        report.trails[2]
-            .verdict
-            .ends_with("known to go on to size 7 at least"),
-        "{}",
-        report.trails[2].verdict
-    );
+    assert!(found.detail.contains("the evidence ends at size 4"), "{}", found.detail);
+    assert!(report.trails[2].verdict.ends_with("known to go on to size 7 at least"), "{}", report.trails[2].verdict);
     for size in [1, 3, 4] {
-        let report = run(
-            &appliance,
-            &older,
-            head(appliance.checkpoint(METRICS, size)),
-        );
+        let report = run(&appliance, &older, head(appliance.checkpoint(METRICS, size)));
         assert_eq!(report.outcome, Outcome::Valid, "{}", text::render(&report));
     }
 }
@@ -98,30 +64,13 @@ fn a_held_head_catches_evidence_that_was_cut_back() {
 fn as_of_catches_evidence_that_was_cut_back() {
     let (appliance, older) = cut_back();
     let last = appliance.last_time(METRICS);
-    let report = run(
-        &appliance,
-        &older,
-        Options {
-            as_of: Some(last),
-            ..Options::default()
-        },
-    );
+    let report = run(&appliance, &older, Options { as_of: Some(last), ..Options::default() });
     assert_eq!(report.exit_code, 20);
-    assert_eq!(
-        check(&report, "as-of", Some(METRICS)).verdict,
-        Verdict::Failed
-    );
+    assert_eq!(check(&report, "as-of", Some(METRICS)).verdict, Verdict::Failed);
     // What is proven stays proven.
     assert!(report.trails[2].proven.is_some());
     let as_of = Some(appliance.last_time(DECISIONS));
-    let report = run(
-        &appliance,
-        &appliance.bundle(),
-        Options {
-            as_of,
-            ..Options::default()
-        },
-    );
+    let report = run(&appliance, &appliance.bundle(), Options { as_of, ..Options::default() });
     assert_eq!(report.outcome, Outcome::Valid, "{}", text::render(&report));
 }
 
@@ -129,29 +78,15 @@ fn as_of_catches_evidence_that_was_cut_back() {
 fn a_receipt_catches_evidence_that_was_cut_back() {
     let appliance = Appliance::with_records(Algorithm::EcdsaP256, 10);
     let sizes = BTreeMap::from([(origin(METRICS), 4), (origin(DECISIONS), 4)]);
-    let older = appliance.export(&Export {
-        sizes,
-        ..Export::default()
-    });
+    let older = appliance.export(&Export { sizes, ..Export::default() });
     for trail in [DECISIONS, METRICS] {
         let report = run(&appliance, &older, receipt(&appliance.receipt(trail, 6)));
         assert_eq!(report.exit_code, 20, "{}", text::render(&report));
         let found = check(&report, "receipt", Some(trail));
-        assert!(
-            found.detail.contains("the evidence ends at size 4"),
-            "{}",
-            found.detail
-        );
-        let whole = run(
-            &appliance,
-            &appliance.bundle(),
-            receipt(&appliance.receipt(trail, 6)),
-        );
+        assert!(found.detail.contains("the evidence ends at size 4"), "{}", found.detail);
+        let whole = run(&appliance, &appliance.bundle(), receipt(&appliance.receipt(trail, 6)));
         assert_eq!(whole.outcome, Outcome::Valid, "{}", text::render(&whole));
-        assert_eq!(
-            check(&whole, "receipt", Some(trail)).verdict,
-            Verdict::Passed
-        );
+        assert_eq!(check(&whole, "receipt", Some(trail)).verdict, Verdict::Passed);
     }
     // The record is there, the checkpoint that proved it is of a later size.
     let report = run(&appliance, &older, receipt(&appliance.receipt(METRICS, 2)));
@@ -177,17 +112,9 @@ fn forked() -> (Appliance, Appliance) {
 #[test]
 fn a_head_of_another_history_is_a_fork() {
     let (one, other) = forked();
-    assert_eq!(
-        run(&one, &other.bundle(), Options::default()).outcome,
-        Outcome::Valid
-    );
+    assert_eq!(run(&one, &other.bundle(), Options::default()).outcome, Outcome::Valid);
     let report = run(&one, &other.bundle(), head(one.checkpoint(METRICS, 6)));
-    assert_eq!(
-        (report.outcome, report.exit_code),
-        (Outcome::Fork, 30),
-        "{}",
-        text::render(&report)
-    );
+    assert_eq!((report.outcome, report.exit_code), (Outcome::Fork, 30), "{}", text::render(&report));
     assert_eq!(failed(&report), ["head"]);
     // A prefix of both says nothing against either.
     let report = run(&one, &other.bundle(), head(one.checkpoint(METRICS, 5)));
@@ -199,12 +126,7 @@ fn a_receipt_of_another_history_is_a_fork() {
     let (one, other) = forked();
     for trail in [DECISIONS, METRICS] {
         let report = run(&one, &other.bundle(), receipt(&one.receipt(trail, 5)));
-        assert_eq!(
-            (report.outcome, report.exit_code),
-            (Outcome::Fork, 30),
-            "{}",
-            text::render(&report)
-        );
+        assert_eq!((report.outcome, report.exit_code), (Outcome::Fork, 30), "{}", text::render(&report));
         assert_eq!(failed(&report), ["receipt"]);
     }
 }
@@ -213,8 +135,7 @@ fn a_receipt_of_another_history_is_a_fork() {
 fn a_head_in_an_admin_record_of_another_history_is_a_fork() {
     let (mut one, other) = forked();
     one.start();
-    one.trails
-        .insert(origin(METRICS), other.trails[&origin(METRICS)].clone());
+    one.trails.insert(origin(METRICS), other.trails[&origin(METRICS)].clone());
     let report = run(&one, &one.bundle(), Options::default());
     assert_eq!(report.exit_code, 30, "{}", text::render(&report));
     assert_eq!(failed(&report), ["admin-heads"]);
@@ -226,25 +147,12 @@ fn a_signature_over_another_record_at_the_same_place_is_a_fork() {
     let mut files = one.files();
     let line = |appliance: &Appliance| {
         let files = appliance.files();
-        let (_, content) = files
-            .0
-            .into_iter()
-            .find(|(name, _)| name.contains("/signatures/"))
-            .unwrap();
-        content
-            .split_inclusive(|byte| *byte == b'\n')
-            .map(<[u8]>::to_vec)
-            .collect::<Vec<_>>()
+        let (_, content) = files.0.into_iter().find(|(name, _)| name.contains("/signatures/")).unwrap();
+        content.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>()
     };
     let mut lines = line(&one);
     lines[5] = line(&other)[5].clone();
-    let name = files
-        .0
-        .iter()
-        .find(|(name, _)| name.contains("/signatures/"))
-        .unwrap()
-        .0
-        .clone();
+    let name = files.0.iter().find(|(name, _)| name.contains("/signatures/")).unwrap().0.clone();
     *files.get_mut(&name) = lines.concat();
     let key = one.evidence_key();
     let report = run(&one, &files.pack_signed(key, key.kid()), Options::default());
@@ -257,11 +165,7 @@ fn a_signature_over_another_record_at_the_same_place_is_a_fork() {
 fn a_made_up_head_or_receipt_proves_nothing() {
     let (appliance, older) = cut_back();
     let rogue = SoftKey::new(Algorithm::Ed25519, 99);
-    let checkpoint = Checkpoint {
-        origin: origin(METRICS),
-        size: 9,
-        root: Hash::of(b"made up"),
-    };
+    let checkpoint = Checkpoint { origin: origin(METRICS), size: 9, root: Hash::of(b"made up") };
     let signature = rogue.sign(checkpoint.text().as_bytes());
     let made_up = SignedCheckpoint::assemble(&checkpoint, &rogue.public(), &signature).unwrap();
     let report = run(&appliance, &older, head(made_up));
@@ -270,16 +174,9 @@ fn a_made_up_head_or_receipt_proves_nothing() {
     assert!(report.trails[2].verdict.ends_with("nothing known after"));
 
     let genuine = appliance.receipt(DECISIONS, 6);
-    let ReceiptProof::Signature(mut signature) = genuine.proof else {
-        panic!("record mode")
-    };
+    let ReceiptProof::Signature(mut signature) = genuine.proof else { panic!("record mode") };
     signature[7] ^= 1;
-    let forged = Receipt::new(
-        genuine.bytes,
-        genuine.kid,
-        ReceiptProof::Signature(signature),
-    )
-    .unwrap();
+    let forged = Receipt::new(genuine.bytes, genuine.kid, ReceiptProof::Signature(signature)).unwrap();
     let report = run(&appliance, &older, receipt(&forged));
     assert_eq!(report.exit_code, 40);
     assert_eq!(failed(&report), ["receipt"]);
@@ -298,20 +195,9 @@ fn many_receipts_are_summed_up() {
         }
     }
     let receipts = KnownReceipt::parse_file("receipts.jsonl", &file).unwrap();
-    let report = run(
-        &appliance,
-        &older,
-        Options {
-            receipts,
-            ..Options::default()
-        },
-    );
+    let report = run(&appliance, &older, Options { receipts, ..Options::default() });
     assert_eq!(report.exit_code, 20, "{}", text::render(&report));
-    let checks: Vec<_> = report
-        .checks
-        .iter()
-        .filter(|check| check.name == "receipt")
-        .collect();
+    let checks: Vec<_> = report.checks.iter().filter(|check| check.name == "receipt").collect();
     assert!(checks.len() < 30, "{checks:#?}");
     assert!(checks[0].detail.starts_with("90 receipts"), "{checks:#?}");
 }
@@ -319,31 +205,12 @@ fn many_receipts_are_summed_up() {
 #[test]
 fn several_heads_stand_in_one_file() {
     let (appliance, _) = cut_back();
-    let notes = [
-        appliance.checkpoint(METRICS, 3),
-        appliance.checkpoint(DECISIONS, 8),
-        appliance.checkpoint(ADMIN_TRAIL, 2),
-    ];
-    let file = notes
-        .iter()
-        .flat_map(SignedCheckpoint::to_bytes)
-        .collect::<Vec<u8>>();
+    let notes =
+        [appliance.checkpoint(METRICS, 3), appliance.checkpoint(DECISIONS, 8), appliance.checkpoint(ADMIN_TRAIL, 2)];
+    let file = notes.iter().flat_map(SignedCheckpoint::to_bytes).collect::<Vec<u8>>();
     let heads = KnownHead::parse_file("heads", &file).unwrap();
-    assert_eq!(
-        heads
-            .iter()
-            .map(|head| head.checkpoint.clone())
-            .collect::<Vec<_>>(),
-        notes
-    );
-    let report = run(
-        &appliance,
-        &appliance.bundle(),
-        Options {
-            heads,
-            ..Options::default()
-        },
-    );
+    assert_eq!(heads.iter().map(|head| head.checkpoint.clone()).collect::<Vec<_>>(), notes);
+    let report = run(&appliance, &appliance.bundle(), Options { heads, ..Options::default() });
     assert_eq!(report.outcome, Outcome::Valid, "{}", text::render(&report));
     assert!(KnownHead::parse_file("heads", &file[..file.len() - 1]).is_err());
     assert!(KnownHead::parse_file("heads", b"").is_err());

@@ -19,19 +19,11 @@ struct Folder {
 impl Folder {
     /// `evidence.zip` with 6 records a trail, `older.zip` with 3 of METRICS.
     fn new() -> Folder {
-        let folder = Folder {
-            dir: tempfile::tempdir().unwrap(),
-            appliance: Appliance::with_records(Algorithm::Ed25519, 6),
-        };
+        let folder =
+            Folder { dir: tempfile::tempdir().unwrap(), appliance: Appliance::with_records(Algorithm::Ed25519, 6) };
         folder.write("evidence.zip", &folder.appliance.bundle());
         let sizes = BTreeMap::from([(origin(METRICS), 3)]);
-        folder.write(
-            "older.zip",
-            &folder.appliance.export(&Export {
-                sizes,
-                ..Export::default()
-            }),
-        );
+        folder.write("older.zip", &folder.appliance.export(&Export { sizes, ..Export::default() }));
         folder
     }
 
@@ -46,29 +38,18 @@ impl Folder {
     fn run(&self, args: &[&str]) -> (i32, String, String) {
         let output = verify(self.dir.path(), args);
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code().unwrap(),
-            text(output.stdout),
-            text(output.stderr),
-        )
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 
     fn pinned(&self, evidence: &str, more: &[&str]) -> (i32, String, String) {
         let genesis = self.appliance.fingerprint().to_string();
-        let args: Vec<&str> = [evidence, "--genesis", &genesis]
-            .into_iter()
-            .chain(more.iter().copied())
-            .collect();
+        let args: Vec<&str> = [evidence, "--genesis", &genesis].into_iter().chain(more.iter().copied()).collect();
         self.run(&args)
     }
 }
 
 fn verify(dir: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_countersign-verify"))
-        .current_dir(dir)
-        .args(args)
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_countersign-verify")).current_dir(dir).args(args).output().unwrap()
 }
 
 #[test]
@@ -81,20 +62,12 @@ fn exit_codes_and_first_lines() {
     assert_eq!(code, 10);
     assert!(out.starts_with("CONSISTENT, NOT ANCHORED"), "{out}");
     let mut bytes = std::fs::read(folder.path("evidence.zip")).unwrap();
-    let record = bytes
-        .windows(10)
-        .position(|window| window == b"\"event-3\",")
-        .unwrap();
+    let record = bytes.windows(10).position(|window| window == b"\"event-3\",").unwrap();
     bytes[record + 7] ^= 1;
     folder.write("tampered.zip", &bytes);
     let (code, out, _) = folder.pinned("tampered.zip", &[]);
     assert_eq!(code, 40);
-    assert!(
-        out.starts_with(&format!(
-            "TAMPERED: first broken is record 3 of {DECISIONS}"
-        )),
-        "{out}"
-    );
+    assert!(out.starts_with(&format!("TAMPERED: first broken is record 3 of {DECISIONS}")), "{out}");
     folder.write("cut.zip", &bytes[..bytes.len() - 1]);
     let (code, out, _) = folder.pinned("cut.zip", &[]);
     assert_eq!(code, 50);
@@ -110,24 +83,12 @@ fn anchors_from_files() {
     folder.write("receipts", &receipts);
     let as_of = folder.appliance.last_time(METRICS).to_string();
     assert_eq!(folder.pinned("older.zip", &[]).0, 0);
-    for anchor in [
-        ["--head", "head"],
-        ["--receipt", "receipts"],
-        ["--as-of", &as_of],
-        ["--as-of", "2027-01-01"],
-    ] {
+    for anchor in [["--head", "head"], ["--receipt", "receipts"], ["--as-of", &as_of], ["--as-of", "2027-01-01"]] {
         let (code, out, _) = folder.pinned("older.zip", &anchor);
         assert_eq!(code, 20, "{out}");
         assert!(out.starts_with("INCOMPLETE"), "{out}");
     }
-    let all = [
-        "--head",
-        "head",
-        "--receipt",
-        "receipts",
-        "--as-of",
-        "2026-01-01T00:00:00Z",
-    ];
+    let all = ["--head", "head", "--receipt", "receipts", "--as-of", "2026-01-01T00:00:00Z"];
     assert_eq!(folder.pinned("evidence.zip", &all).0, 0);
 }
 
@@ -138,25 +99,12 @@ fn json_is_the_whole_report() {
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(code, 0);
     assert_eq!(report["exit_code"], 0);
-    assert_eq!(
-        report["genesis"],
-        folder.appliance.fingerprint().to_string()
-    );
+    assert_eq!(report["genesis"], folder.appliance.fingerprint().to_string());
     assert_eq!(report["trails"][2]["origin"], METRICS);
     assert!(report["checks"].as_array().unwrap().len() > 30);
     let keys: Vec<&String> = report.as_object().unwrap().keys().collect();
-    let documented = [
-        "checks",
-        "exit_code",
-        "first_broken",
-        "genesis",
-        "instance",
-        "outcome",
-        "pinned",
-        "summary",
-        "trails",
-        "v",
-    ];
+    let documented =
+        ["checks", "exit_code", "first_broken", "genesis", "instance", "outcome", "pinned", "summary", "trails", "v"];
     assert_eq!(keys, documented);
 }
 
@@ -186,45 +134,20 @@ fn usage_errors() {
 fn one_record_alone() {
     let folder = Folder::new();
     let receipt = folder.appliance.receipt(METRICS, 4);
-    let ReceiptProof::Inclusion(proof) = receipt.proof else {
-        panic!("batch mode")
-    };
+    let ReceiptProof::Inclusion(proof) = receipt.proof else { panic!("batch mode") };
     folder.write("4.tlog-proof", &proof.to_bytes());
     folder.write("4.json", &receipt.bytes);
     folder.write("3.json", &folder.appliance.records(METRICS)[3].bytes);
-    folder.write(
-        "other.json",
-        &String::from_utf8(receipt.bytes)
-            .unwrap()
-            .replace("allow", "block")
-            .into_bytes(),
-    );
+    folder.write("other.json", &String::from_utf8(receipt.bytes).unwrap().replace("allow", "block").into_bytes());
     let files = folder.appliance.files();
     let vkeys = String::from_utf8(files.get("vkeys.txt").to_vec()).unwrap();
-    let vkey = |trail: &str| {
-        vkeys
-            .lines()
-            .find(|line| line.starts_with(trail))
-            .unwrap()
-            .to_owned()
-    };
+    let vkey = |trail: &str| vkeys.lines().find(|line| line.starts_with(trail)).unwrap().to_owned();
     let run = |record: &str, vkey: &str| {
-        folder.run(&[
-            "record",
-            "--proof",
-            "4.tlog-proof",
-            "--record",
-            record,
-            "--vkey",
-            vkey,
-        ])
+        folder.run(&["record", "--proof", "4.tlog-proof", "--record", record, "--vkey", vkey])
     };
     let (code, out, _) = run("4.json", &vkey(METRICS));
     assert_eq!(code, 0);
-    assert!(
-        out.starts_with(&format!("VALID under the key given: record 4 of {METRICS}")),
-        "{out}"
-    );
+    assert!(out.starts_with(&format!("VALID under the key given: record 4 of {METRICS}")), "{out}");
     assert_eq!(run("3.json", &vkey(METRICS)).0, 40);
     assert_eq!(run("other.json", &vkey(METRICS)).0, 40);
     assert_eq!(run("4.json", &vkey(DECISIONS)).0, 40);

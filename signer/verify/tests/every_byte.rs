@@ -33,20 +33,14 @@ fn places(bundle: &[u8]) -> Vec<Place> {
     while bundle[places.len()..].starts_with(b"PK\x03\x04") {
         let header = &bundle[places.len()..];
         let size = u32::from_le_bytes(header[18..22].try_into().unwrap()) as usize;
-        let content_at =
-            LOCAL_LEN + usize::from(u16::from_le_bytes(header[26..28].try_into().unwrap()));
+        let content_at = LOCAL_LEN + usize::from(u16::from_le_bytes(header[26..28].try_into().unwrap()));
         let name = std::str::from_utf8(&header[LOCAL_LEN..content_at]).unwrap();
         places.resize(places.len() + content_at, Place::Archive);
         let content = &header[content_at..content_at + size];
         match name.parse::<FileName>().unwrap() {
             FileName::Trail(origin, TrailFile::Entries(path)) => {
-                for (seq, record) in
-                    (path.first()..).zip(parse_bundle(content, path.width()).unwrap())
-                {
-                    places.resize(
-                        places.len() + 2 + record.len(),
-                        Place::Record(origin.clone(), seq),
-                    );
+                for (seq, record) in (path.first()..).zip(parse_bundle(content, path.width()).unwrap()) {
+                    places.resize(places.len() + 2 + record.len(), Place::Record(origin.clone(), seq));
                 }
             }
             _ => places.resize(places.len() + size, Place::File(name.to_owned())),
@@ -60,10 +54,7 @@ fn places(bundle: &[u8]) -> Vec<Place> {
 fn check_byte(appliance: &Appliance, bundle: &mut [u8], places: &[Place], at: usize) {
     let mask = (at % 255) as u8 + 1;
     bundle[at] ^= mask;
-    let options = Options {
-        threads: 1,
-        ..Options::default()
-    };
+    let options = Options { threads: 1, ..Options::default() };
     let report = verify(bundle, Some(appliance.fingerprint()), &options);
     bundle[at] ^= mask;
     let place = &places[at];
@@ -71,18 +62,11 @@ fn check_byte(appliance: &Appliance, bundle: &mut [u8], places: &[Place], at: us
     match place {
         Place::Archive => assert_eq!(report.outcome, Outcome::Malformed, "{}", shown()),
         Place::File(_) => {
-            assert!(
-                matches!(report.outcome, Outcome::Tampered | Outcome::Malformed),
-                "{}",
-                shown()
-            );
+            assert!(matches!(report.outcome, Outcome::Tampered | Outcome::Malformed), "{}", shown());
         }
         Place::Record(origin, seq) => {
             assert_eq!(report.outcome, Outcome::Tampered, "{}", shown());
-            let broken = report
-                .first_broken
-                .as_ref()
-                .map(|broken| (&broken.trail, broken.seq));
+            let broken = report.first_broken.as_ref().map(|broken| (&broken.trail, broken.seq));
             assert_eq!(broken, Some((origin, *seq)), "{}", shown());
         }
     }

@@ -7,9 +7,7 @@ use std::sync::OnceLock;
 
 use common::{Appliance, DECISIONS, Files, METRICS};
 use countersign_trail::dsse::Envelope;
-use countersign_trail::evidence::{
-    FileName, MANIFEST_FILE, Statement, parse_parts, parse_signatures, write_parts,
-};
+use countersign_trail::evidence::{FileName, MANIFEST_FILE, Statement, parse_parts, parse_signatures, write_parts};
 use countersign_trail::hash::Hash;
 use countersign_trail::keys::Algorithm;
 use countersign_trail::receipt::Receipt;
@@ -31,20 +29,14 @@ fn samples() -> &'static Samples {
         Samples {
             fingerprint: appliance.fingerprint(),
             files: appliance.files(),
-            receipts: [DECISIONS, METRICS]
-                .map(|trail| appliance.receipt(trail, 2).to_bytes().unwrap())
-                .into(),
+            receipts: [DECISIONS, METRICS].map(|trail| appliance.receipt(trail, 2).to_bytes().unwrap()).into(),
             head: appliance.checkpoint(METRICS, 3).to_bytes(),
         }
     })
 }
 
 fn file(part: &str) -> &'static [u8] {
-    let found = samples()
-        .files
-        .0
-        .iter()
-        .find(|(name, _)| name.contains(part));
+    let found = samples().files.0.iter().find(|(name, _)| name.contains(part));
     &found.unwrap().1
 }
 

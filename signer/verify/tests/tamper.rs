@@ -80,11 +80,7 @@ fn a_whole_trail_made_anew_is_refused_by_its_checkpoint_and_signatures() {
         files.set_records(trail, &rechained(&records));
         files.remake_hashes(trail);
         let report = tampered(&appliance, &files, &["checkpoint"]);
-        assert!(
-            !failed(&report).contains(&"chain"),
-            "{}",
-            text::render(&report)
-        );
+        assert!(!failed(&report).contains(&"chain"), "{}", text::render(&report));
         if trail == DECISIONS {
             assert_eq!(report.first_broken.unwrap().seq, 4);
         }
@@ -94,18 +90,12 @@ fn a_whole_trail_made_anew_is_refused_by_its_checkpoint_and_signatures() {
             range.push(leaf_hash(&record)).unwrap();
         }
         let rogue = SoftKey::new(Algorithm::Ed25519, 98);
-        let checkpoint = countersign_trail::checkpoint::Checkpoint {
-            origin: origin(trail),
-            size: 10,
-            root: range.root(),
-        };
+        let checkpoint =
+            countersign_trail::checkpoint::Checkpoint { origin: origin(trail), size: 10, root: range.root() };
         let signature = rogue.sign(checkpoint.text().as_bytes());
-        let signed = countersign_trail::checkpoint::SignedCheckpoint::assemble(
-            &checkpoint,
-            &rogue.public(),
-            &signature,
-        )
-        .unwrap();
+        let signed =
+            countersign_trail::checkpoint::SignedCheckpoint::assemble(&checkpoint, &rogue.public(), &signature)
+                .unwrap();
         *files.get_mut(&format!("{}checkpoint", folder(trail))) = signed.to_bytes();
         tampered(&appliance, &files, &["checkpoint"]);
     }
@@ -115,18 +105,12 @@ fn a_whole_trail_made_anew_is_refused_by_its_checkpoint_and_signatures() {
 fn records_inserted_removed_reordered_exchanged_are_named() {
     type Attack = (&'static str, u64, fn(&mut Vec<Vec<u8>>));
     let attacks: [Attack; 6] = [
-        ("insert a copy", 4, |records| {
-            records.insert(4, records[6].clone())
-        }),
-        ("insert at the end", 10, |records| {
-            records.push(records[9].clone())
-        }),
+        ("insert a copy", 4, |records| records.insert(4, records[6].clone())),
+        ("insert at the end", 10, |records| records.push(records[9].clone())),
         ("remove", 4, |records| drop(records.remove(4))),
         ("reorder", 3, |records| records.swap(3, 7)),
         ("exchange neighbours", 6, |records| records.swap(6, 7)),
-        ("exchange for a copy", 2, |records| {
-            records[2] = records[3].clone()
-        }),
+        ("exchange for a copy", 2, |records| records[2] = records[3].clone()),
     ];
     let appliance = Appliance::with_records(Algorithm::Ed25519, 10);
     for trail in [DECISIONS, METRICS] {
@@ -140,11 +124,7 @@ fn records_inserted_removed_reordered_exchanged_are_named() {
             // The hash tile made anew: the chain still names it.
             files.remake_hashes(trail);
             let report = tampered(&appliance, &files, &["chain"]);
-            assert_eq!(
-                report.first_broken.unwrap().seq,
-                *seq,
-                "{what} in {trail}, tiles made anew"
-            );
+            assert_eq!(report.first_broken.unwrap().seq, *seq, "{what} in {trail}, tiles made anew");
             // The chain made anew: without the trail's key its checkpoint refuses it.
             files.set_records(trail, &rechained(&records));
             files.remake_hashes(trail);
@@ -162,19 +142,12 @@ fn the_last_record_removed_is_incomplete_under_a_genuine_manifest() {
     files.set_records(METRICS, &records);
     files.remake_hashes(METRICS);
     let parts = format!("{}parts/000.p/10", folder(METRICS));
-    let kept: Vec<PartLine> = parse_parts(files.get(&parts))
-        .unwrap()
-        .into_iter()
-        .filter(|part| part.seq() < 9)
-        .collect();
+    let kept: Vec<PartLine> =
+        parse_parts(files.get(&parts)).unwrap().into_iter().filter(|part| part.seq() < 9).collect();
     *files.get_mut(&parts) = write_parts(&kept);
     files.rename(&parts, &format!("{}parts/000.p/9", folder(METRICS)));
     let report = refused(&appliance, &files, Outcome::Incomplete, &["checkpoint"]);
-    assert!(
-        check(&report, "checkpoint", Some(METRICS))
-            .detail
-            .contains("the evidence holds 9 records")
-    );
+    assert!(check(&report, "checkpoint", Some(METRICS)).detail.contains("the evidence holds 9 records"));
 }
 
 #[test]
@@ -182,8 +155,7 @@ fn a_trail_cut_back_to_an_older_checkpoint_needs_the_evidence_key() {
     let appliance = Appliance::with_records(Algorithm::Ed25519, 10);
     let mut files = appliance.files();
     // Only the checkpoint is exchanged: the evidence holds more than it covers.
-    *files.get_mut(&format!("{}checkpoint", folder(METRICS))) =
-        appliance.checkpoint(METRICS, 7).to_bytes();
+    *files.get_mut(&format!("{}checkpoint", folder(METRICS))) = appliance.checkpoint(METRICS, 7).to_bytes();
     tampered(&appliance, &files, &["checkpoint"]);
 }
 
@@ -197,12 +169,8 @@ fn a_checkpoint_of_another_trail_or_the_admin_key_is_refused() {
     let checkpoint = appliance.checkpoint(METRICS, 4).checkpoint().clone();
     let admin = appliance.key(appliance.checkpoint_kid(ADMIN_TRAIL));
     let signature = admin.sign(checkpoint.text().as_bytes());
-    let signed = countersign_trail::checkpoint::SignedCheckpoint::assemble(
-        &checkpoint,
-        &admin.public(),
-        &signature,
-    )
-    .unwrap();
+    let signed =
+        countersign_trail::checkpoint::SignedCheckpoint::assemble(&checkpoint, &admin.public(), &signature).unwrap();
     *files.get_mut(&name) = signed.to_bytes();
     tampered(&appliance, &files, &["checkpoint"]);
 }
@@ -212,11 +180,7 @@ fn record_signatures_exchanged_or_by_another_key_are_refused() {
     let appliance = Appliance::with_records(Algorithm::EcdsaP256, 6);
     let name = format!("{}signatures/000.p/6", folder(DECISIONS));
     let mut files = appliance.files();
-    let mut lines: Vec<Vec<u8>> = files
-        .get(&name)
-        .split_inclusive(|byte| *byte == b'\n')
-        .map(<[u8]>::to_vec)
-        .collect();
+    let mut lines: Vec<Vec<u8>> = files.get(&name).split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     lines.swap(2, 4);
     *files.get_mut(&name) = lines.concat();
     let report = tampered(&appliance, &files, &["signatures"]);
@@ -226,12 +190,7 @@ fn record_signatures_exchanged_or_by_another_key_are_refused() {
     *files.get_mut(&name) = lines.concat();
     refused(&appliance, &files, Outcome::Malformed, &["signatures"]);
     files.remove(&name);
-    refused(
-        &appliance,
-        &files,
-        Outcome::Incomplete,
-        &["files", "signatures"],
-    );
+    refused(&appliance, &files, Outcome::Incomplete, &["files", "signatures"]);
 }
 
 #[test]
@@ -241,11 +200,7 @@ fn hash_tiles_are_held_against_the_records() {
     let mut files = appliance.files();
     files.get_mut(&name)[3 * 32] ^= 1;
     let report = tampered(&appliance, &files, &["tiles"]);
-    assert!(
-        check(&report, "tiles", Some(METRICS))
-            .detail
-            .contains("for record 3")
-    );
+    assert!(check(&report, "tiles", Some(METRICS)).detail.contains("for record 3"));
     // The records themselves hold.
     assert_eq!(report.first_broken, None);
     files.remove(&name);

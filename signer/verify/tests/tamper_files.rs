@@ -24,17 +24,13 @@ fn parts_are_held_against_the_commitments() {
         files
     };
     let altered = change(&|parts| {
-        let PartLine::Given { data, .. } = &mut parts[3] else {
-            panic!("facts of record 2")
-        };
+        let PartLine::Given { data, .. } = &mut parts[3] else { panic!("facts of record 2") };
         data.push(b' ');
     });
     let report = tampered(&appliance, &altered, &["parts"]);
     let broken = report.first_broken.unwrap();
     assert_eq!((broken.seq, broken.check), (2, "parts"));
-    assert!(
-        broken.expected.is_some() && broken.actual.is_some() && broken.expected != broken.actual
-    );
+    assert!(broken.expected.is_some() && broken.actual.is_some() && broken.expected != broken.actual);
     let renamed = change(&|parts| {
         if let PartLine::Given { name, .. } = &mut parts[3] {
             *name = countersign_trail::id::PartName::parse("extra").unwrap();
@@ -44,11 +40,7 @@ fn parts_are_held_against_the_commitments() {
     assert_eq!(report.first_broken.unwrap().seq, 2);
     let missing = change(&|parts| drop(parts.remove(3)));
     let report = refused(&appliance, &missing, Outcome::Incomplete, &["parts"]);
-    assert!(
-        check(&report, "parts", Some(DECISIONS))
-            .detail
-            .contains("record 2: part facts is neither")
-    );
+    assert!(check(&report, "parts", Some(DECISIONS)).detail.contains("record 2: part facts is neither"));
     let mut disordered = appliance.files();
     let mut parts = parse_parts(disordered.get(&name)).unwrap();
     parts.swap(0, 1);
@@ -59,23 +51,13 @@ fn parts_are_held_against_the_commitments() {
 #[test]
 fn key_files_are_held_against_the_admin_trail() {
     let appliance = Appliance::with_records(Algorithm::Ed25519, 2);
-    for (file, name) in [
-        ("keys.json", "keys-file"),
-        ("jwks.json", "jwks"),
-        ("vkeys.txt", "vkeys"),
-    ] {
+    for (file, name) in [("keys.json", "keys-file"), ("jwks.json", "jwks"), ("vkeys.txt", "vkeys")] {
         let mut files = appliance.files();
         files.get_mut(file)[20] ^= 1;
         tampered(&appliance, &files, &[name]);
     }
     let mut files = appliance.files();
-    let pem = files
-        .0
-        .iter()
-        .find(|(name, _)| name.ends_with(".pem"))
-        .unwrap()
-        .0
-        .clone();
+    let pem = files.0.iter().find(|(name, _)| name.ends_with(".pem")).unwrap().0.clone();
     files.get_mut(&pem)[40] ^= 1;
     tampered(&appliance, &files, &["pem"]);
     files.remove(&pem);
@@ -86,12 +68,8 @@ fn key_files_are_held_against_the_admin_trail() {
 fn documents_are_held_against_their_names_and_the_admin_trail() {
     let appliance = Appliance::with_records(Algorithm::Ed25519, 2);
     let files = appliance.files();
-    let documents: Vec<String> = files
-        .0
-        .iter()
-        .map(|(name, _)| name.clone())
-        .filter(|name| name.starts_with("documents/"))
-        .collect();
+    let documents: Vec<String> =
+        files.0.iter().map(|(name, _)| name.clone()).filter(|name| name.starts_with("documents/")).collect();
     assert_eq!(documents.len(), 6);
     for name in &documents {
         let mut changed = files.clone();
@@ -101,11 +79,7 @@ fn documents_are_held_against_their_names_and_the_admin_trail() {
         for manifest in MANIFESTS {
             let report = verify_pinned(&appliance, &pack(&appliance, &changed, manifest));
             assert_eq!(report.exit_code, 40, "{}", text::render(&report));
-            assert!(
-                failed(&report).contains(&"documents"),
-                "{}",
-                text::render(&report)
-            );
+            assert!(failed(&report).contains(&"documents"), "{}", text::render(&report));
             let report = verify_pinned(&appliance, &pack(&appliance, &removed, manifest));
             assert_eq!(report.exit_code, 40, "{}", text::render(&report));
         }
@@ -114,9 +88,7 @@ fn documents_are_held_against_their_names_and_the_admin_trail() {
     let content = b"not named".to_vec();
     let name = format!("documents/{}", Hash::of(&content));
     added.0.push((name, content));
-    added
-        .0
-        .sort_by_key(|(name, _)| !name.starts_with("documents/"));
+    added.0.sort_by_key(|(name, _)| !name.starts_with("documents/"));
     added.0[..7].sort();
     tampered(&appliance, &added, &["documents-named"]);
 }
@@ -133,13 +105,9 @@ fn a_missing_administrator_is_found() {
     let mut files = whole.files();
     assert!(std::panic::catch_unwind(|| appliance.state()).is_err());
     let record = appliance.records(ADMIN_TRAIL)[1].bytes.clone();
-    files.set_records(
-        ADMIN_TRAIL,
-        &[appliance.records(ADMIN_TRAIL)[0].bytes.clone(), record],
-    );
+    files.set_records(ADMIN_TRAIL, &[appliance.records(ADMIN_TRAIL)[0].bytes.clone(), record]);
     files.remake_hashes(ADMIN_TRAIL);
-    *files.get_mut(&format!("{}checkpoint", folder(ADMIN_TRAIL))) =
-        appliance.checkpoint(ADMIN_TRAIL, 2).to_bytes();
+    *files.get_mut(&format!("{}checkpoint", folder(ADMIN_TRAIL))) = appliance.checkpoint(ADMIN_TRAIL, 2).to_bytes();
     files.0.retain(|(name, _)| !name.starts_with("documents/"));
     let store = appliance.ceremony.store.0.iter();
     let documents = store.map(|(hash, bytes)| (format!("documents/{hash}"), bytes.clone()));
@@ -147,22 +115,10 @@ fn a_missing_administrator_is_found() {
     let key = appliance.evidence_key();
     let report = verify_pinned(&appliance, &files.pack_signed(key, key.kid()));
     assert_eq!(report.exit_code, 40);
-    assert!(
-        failed(&report).contains(&"genesis-signatures"),
-        "{}",
-        text::render(&report)
-    );
-    assert!(
-        check(&report, "genesis-signatures", None)
-            .detail
-            .contains("signature of bob")
-    );
+    assert!(failed(&report).contains(&"genesis-signatures"), "{}", text::render(&report));
+    assert!(check(&report, "genesis-signatures", None).detail.contains("signature of bob"));
     assert!(failed(&report).contains(&"genesis-sealed"));
-    assert!(
-        report.trails.iter().all(|trail| trail.proven.is_none()),
-        "{}",
-        text::render(&report)
-    );
+    assert!(report.trails.iter().all(|trail| trail.proven.is_none()), "{}", text::render(&report));
 }
 
 #[test]
@@ -173,26 +129,15 @@ fn a_missing_or_foreign_manifest_is_malformed() {
     let report = verify_pinned(&appliance, &files.pack());
     assert_eq!((report.exit_code, failed(&report)), (50, vec!["manifest"]));
     let mut foreign = appliance.files();
-    foreign
-        .0
-        .insert(0, ("readme.txt".to_owned(), b"hello".to_vec()));
+    foreign.0.insert(0, ("readme.txt".to_owned(), b"hello".to_vec()));
     refused(&appliance, &foreign, Outcome::Malformed, &["layout"]);
     let mut moved = appliance.files();
     moved.0.swap(0, 1);
     refused(&appliance, &moved, Outcome::Malformed, &["layout"]);
     let mut doubled = appliance.files();
-    let mut tile = doubled
-        .0
-        .iter()
-        .find(|(name, _)| name.contains("metrics/tile/0"))
-        .unwrap()
-        .clone();
+    let mut tile = doubled.0.iter().find(|(name, _)| name.contains("metrics/tile/0")).unwrap().clone();
     tile.0 = tile.0.replace("000.p/2", "001.p/2");
-    let at = doubled
-        .0
-        .iter()
-        .position(|(name, _)| name.contains("metrics/parts"))
-        .unwrap();
+    let at = doubled.0.iter().position(|(name, _)| name.contains("metrics/parts")).unwrap();
     doubled.0.insert(at, tile);
     tampered(&appliance, &doubled, &["files", "tiles"]);
 }

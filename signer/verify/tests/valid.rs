@@ -6,8 +6,7 @@ mod common;
 use std::sync::Mutex;
 
 use common::{
-    ADMIN_TRAIL, Appliance, DECISIONS, Export, METRICS, check, failed, origin, time, verify_pinned,
-    with_verdict,
+    ADMIN_TRAIL, Appliance, DECISIONS, Export, METRICS, check, failed, origin, time, verify_pinned, with_verdict,
 };
 use countersign_trail::id::PartName;
 use countersign_trail::keys::Algorithm;
@@ -22,39 +21,15 @@ fn both_modes_and_algorithms_are_valid() {
         appliance.heartbeat(METRICS);
         appliance.start();
         let report = verify_pinned(&appliance, &appliance.bundle());
-        assert_eq!(
-            (report.outcome, report.exit_code),
-            (Outcome::Valid, 0),
-            "{}",
-            text::render(&report)
-        );
-        assert_eq!(
-            with_verdict(&report, Verdict::NotChecked),
-            Vec::<&str>::new()
-        );
+        assert_eq!((report.outcome, report.exit_code), (Outcome::Valid, 0), "{}", text::render(&report));
+        assert_eq!(with_verdict(&report, Verdict::NotChecked), Vec::<&str>::new());
         assert_eq!(report.genesis, Some(appliance.fingerprint()));
         assert_eq!(report.first_broken, None);
         let last = appliance.last_time(METRICS);
-        assert_eq!(
-            report.trails[2].verdict,
-            format!("proven to size 11, last time {last}, nothing known after")
-        );
-        assert_eq!(
-            (
-                report.trails[1].parts_given,
-                report.trails[1].parts_withheld
-            ),
-            (18, 9)
-        );
-        assert!(
-            check(&report, "signatures", Some(DECISIONS))
-                .detail
-                .starts_with("10 record signatures")
-        );
-        assert_eq!(
-            check(&report, "admin-heads", Some(DECISIONS)).verdict,
-            Verdict::Passed
-        );
+        assert_eq!(report.trails[2].verdict, format!("proven to size 11, last time {last}, nothing known after"));
+        assert_eq!((report.trails[1].parts_given, report.trails[1].parts_withheld), (18, 9));
+        assert!(check(&report, "signatures", Some(DECISIONS)).detail.starts_with("10 record signatures"));
+        assert_eq!(check(&report, "admin-heads", Some(DECISIONS)).verdict, Verdict::Passed);
     }
 }
 
@@ -72,11 +47,7 @@ fn several_tiles_and_levels_are_valid() {
         let mut seen = seen.lock().unwrap();
         *seen = (seen.0.max(done), total);
     };
-    let options = Options {
-        progress: Some(&progress),
-        threads: 3,
-        ..Options::default()
-    };
+    let options = Options { progress: Some(&progress), threads: 3, ..Options::default() };
     let bundle = appliance.bundle();
     let report = verify(&bundle, Some(appliance.fingerprint()), &options);
     assert_eq!(report.outcome, Outcome::Valid, "{}", text::render(&report));
@@ -88,19 +59,10 @@ fn several_tiles_and_levels_are_valid() {
 fn nothing_pinned_is_consistent_and_not_anchored() {
     let appliance = Appliance::with_records(Algorithm::Ed25519, 3);
     let report = verify(&appliance.bundle(), None, &Options::default());
-    assert_eq!(
-        (report.outcome, report.exit_code),
-        (Outcome::NotAnchored, 10)
-    );
+    assert_eq!((report.outcome, report.exit_code), (Outcome::NotAnchored, 10));
     assert_eq!(failed(&report), Vec::<&str>::new());
     assert_eq!(report.genesis, Some(appliance.fingerprint()));
-    assert!(
-        report.trails[1]
-            .verdict
-            .starts_with("consistent, not anchored"),
-        "{}",
-        report.trails[1].verdict
-    );
+    assert!(report.trails[1].verdict.starts_with("consistent, not anchored"), "{}", report.trails[1].verdict);
 }
 
 #[test]
@@ -111,11 +73,7 @@ fn another_pinned_fingerprint_proves_nothing() {
     let report = verify_pinned(&other, &appliance.bundle());
     assert_eq!(report.exit_code, 40);
     assert_eq!(failed(&report), ["genesis"]);
-    assert!(
-        check(&report, "genesis", None)
-            .detail
-            .contains(&appliance.fingerprint().to_string())
-    );
+    assert!(check(&report, "genesis", None).detail.contains(&appliance.fingerprint().to_string()));
     assert!(report.trails.is_empty());
 }
 
@@ -123,21 +81,9 @@ fn another_pinned_fingerprint_proves_nothing() {
 fn withheld_parts_are_reported_and_no_reservation() {
     let appliance = Appliance::with_records(Algorithm::Ed25519, 4);
     let withheld = vec![PartName::parse("request").unwrap()];
-    let report = verify_pinned(
-        &appliance,
-        &appliance.export(&Export {
-            withheld,
-            ..Export::default()
-        }),
-    );
+    let report = verify_pinned(&appliance, &appliance.export(&Export { withheld, ..Export::default() }));
     assert_eq!(report.outcome, Outcome::Valid, "{}", text::render(&report));
-    assert_eq!(
-        (
-            report.trails[1].parts_given,
-            report.trails[1].parts_withheld
-        ),
-        (3, 6)
-    );
+    assert_eq!((report.trails[1].parts_given, report.trails[1].parts_withheld), (3, 6));
 }
 
 #[test]
@@ -145,10 +91,7 @@ fn a_gap_is_a_reservation() {
     let mut appliance = Appliance::with_records(Algorithm::Ed25519, 3);
     appliance.gap(DECISIONS);
     let report = verify_pinned(&appliance, &appliance.bundle());
-    assert_eq!(
-        (report.outcome, report.exit_code),
-        (Outcome::Reservations, 15)
-    );
+    assert_eq!((report.outcome, report.exit_code), (Outcome::Reservations, 15));
     let gaps = check(&report, "gaps", Some(DECISIONS));
     assert_eq!(gaps.verdict, Verdict::Noted);
     assert!(gaps.detail.contains("record 3: "), "{}", gaps.detail);
@@ -158,26 +101,11 @@ fn a_gap_is_a_reservation() {
 fn a_trail_that_is_left_out_is_not_checked_and_its_noted_heads_make_it_incomplete() {
     let appliance = Appliance::with_records(Algorithm::Ed25519, 3);
     let without = vec![origin(METRICS)];
-    let report = verify_pinned(
-        &appliance,
-        &appliance.export(&Export {
-            without,
-            ..Export::default()
-        }),
-    );
-    assert_eq!(
-        (report.outcome, report.exit_code),
-        (Outcome::Incomplete, 20)
-    );
+    let report = verify_pinned(&appliance, &appliance.export(&Export { without, ..Export::default() }));
+    assert_eq!((report.outcome, report.exit_code), (Outcome::Incomplete, 20));
     assert_eq!(failed(&report), Vec::<&str>::new());
-    assert_eq!(
-        check(&report, "files", Some(METRICS)).verdict,
-        Verdict::NotChecked
-    );
-    assert_eq!(
-        check(&report, "admin-heads", Some(METRICS)).verdict,
-        Verdict::NotChecked
-    );
+    assert_eq!(check(&report, "files", Some(METRICS)).verdict, Verdict::NotChecked);
+    assert_eq!(check(&report, "admin-heads", Some(METRICS)).verdict, Verdict::NotChecked);
 }
 
 #[test]
@@ -193,11 +121,7 @@ fn links_lead_to_the_records_that_they_name() {
     appliance.event_with(DECISIONS, 100, links);
     let report = verify_pinned(&appliance, &appliance.bundle());
     assert_eq!(report.outcome, Outcome::Valid, "{}", text::render(&report));
-    assert!(
-        check(&report, "links", Some(DECISIONS))
-            .detail
-            .starts_with("2 links")
-    );
+    assert!(check(&report, "links", Some(DECISIONS)).detail.starts_with("2 links"));
     let mut wrong = link(&appliance, METRICS, 2);
     wrong.leaf_hash = leaf_hash(b"another");
     appliance.event_with(DECISIONS, 101, vec![wrong]);
@@ -211,17 +135,8 @@ fn the_report_reads_well_and_serialises() {
     let appliance = Appliance::with_records(Algorithm::EcdsaP256, 3);
     let report = verify_pinned(&appliance, &appliance.bundle());
     let text = text::render(&report);
-    assert!(
-        text.starts_with("VALID: 6 records in 2 trails, proven from the pinned genesis on\n"),
-        "{text}"
-    );
-    assert!(
-        text.contains(&format!(
-            "{ADMIN_TRAIL} (admin): proven to size 2, last time {}",
-            time(201)
-        )),
-        "{text}"
-    );
+    assert!(text.starts_with("VALID: 6 records in 2 trails, proven from the pinned genesis on\n"), "{text}");
+    assert!(text.contains(&format!("{ADMIN_TRAIL} (admin): proven to size 2, last time {}", time(201))), "{text}");
     assert!(text.ends_with("not checked: nothing\n"), "{text}");
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["outcome"], "valid");

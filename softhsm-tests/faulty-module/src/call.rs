@@ -32,22 +32,10 @@ impl Call {
     /// Counts a call and looks its rules up.
     pub(crate) fn begin(function: Function) -> Self {
         let module = module();
-        let n = module
-            .counters
-            .next(function)
-            .unwrap_or_else(|error| fatal(&error.to_string()));
+        let n = module.counters.next(function).unwrap_or_else(|error| fatal(&error.to_string()));
         let rules = read_control(&module.dir).unwrap_or_else(|error| fatal(&error.to_string()));
-        let mut call = Self {
-            module,
-            function,
-            n,
-            latency: Duration::ZERO,
-            action: None,
-        };
-        for rule in rules
-            .iter()
-            .filter(|rule| rule.function == function && rule.which.contains(n))
-        {
+        let mut call = Self { module, function, n, latency: Duration::ZERO, action: None };
+        for rule in rules.iter().filter(|rule| rule.function == function && rule.which.contains(n)) {
             match rule.action {
                 Action::Latency(latency) => call.latency = call.latency.saturating_add(latency),
                 action => call.action = call.action.or(Some(action)),
@@ -87,22 +75,13 @@ impl Call {
     }
 
     fn log(&self, outcome: Outcome) {
-        let line = CallLine {
-            pid: std::process::id(),
-            function: self.function,
-            n: self.n,
-            outcome,
-        };
-        line.append(&self.module.calls)
-            .unwrap_or_else(|error| fatal(&format!("calls.log: {error}")));
+        let line = CallLine { pid: std::process::id(), function: self.function, n: self.n, outcome };
+        line.append(&self.module.calls).unwrap_or_else(|error| fatal(&format!("calls.log: {error}")));
     }
 }
 
 /// A call that gives no signature: what the rules say, or else what the real module answers.
-pub(crate) fn pass_through(
-    function: Function,
-    real: impl FnOnce(&CK_FUNCTION_LIST) -> CK_RV,
-) -> CK_RV {
+pub(crate) fn pass_through(function: Function, real: impl FnOnce(&CK_FUNCTION_LIST) -> CK_RV) -> CK_RV {
     let call = Call::begin(function);
     match call.meet_fault() {
         Fault::Return(rv) => call.end(rv),

@@ -32,21 +32,14 @@ impl Operations {
     pub(crate) fn begin(&self, session: CK_SESSION_HANDLE, operation: Operation) {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if map.len() >= MAX_OPERATIONS && !map.contains_key(&session) {
-            fatal(&format!(
-                "more than {MAX_OPERATIONS} sessions have a signing operation"
-            ));
+            fatal(&format!("more than {MAX_OPERATIONS} sessions have a signing operation"));
         }
         map.insert(session, operation);
     }
 
     /// The operation of a session; an empty one if there is none, in which case the real module will refuse.
     pub(crate) fn get(&self, session: CK_SESSION_HANDLE) -> Operation {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&session)
-            .cloned()
-            .unwrap_or_default()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&session).cloned().unwrap_or_default()
     }
 
     pub(crate) fn add(&self, session: CK_SESSION_HANDLE, part: &[u8]) {
@@ -58,19 +51,14 @@ impl Operations {
     }
 
     pub(crate) fn end(&self, session: CK_SESSION_HANDLE) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&session);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
     }
 }
 
 /// Aborts when an input is larger than the transcript takes.
 pub(crate) fn check_size(bytes: usize) {
     if bytes > MAX_INPUT_BYTES {
-        fatal(&format!(
-            "an input of {bytes} bytes exceeds the {MAX_INPUT_BYTES} that the transcript takes"
-        ));
+        fatal(&format!("an input of {bytes} bytes exceeds the {MAX_INPUT_BYTES} that the transcript takes"));
     }
 }
 
@@ -93,20 +81,11 @@ pub(crate) fn id_and_label(
     // SAFETY: two attributes, each with a buffer of the length that it states, alive until after the call.
     let rv = unsafe { get(session, key, template.as_mut_ptr(), 2) };
     // These three speak of single attributes, whose length is then "unavailable", and leave the other one valid.
-    if !matches!(
-        rv,
-        CKR_OK | CKR_ATTRIBUTE_SENSITIVE | CKR_ATTRIBUTE_TYPE_INVALID | CKR_BUFFER_TOO_SMALL
-    ) {
+    if !matches!(rv, CKR_OK | CKR_ATTRIBUTE_SENSITIVE | CKR_ATTRIBUTE_TYPE_INVALID | CKR_BUFFER_TOO_SMALL) {
         return (None, None);
     }
-    let [id_length, label_length] =
-        template.map(|attribute| usize::try_from(attribute.ulValueLen).ok());
-    let id = id_length
-        .and_then(|length| id.get(..length))
-        .map(<[u8]>::to_vec);
+    let [id_length, label_length] = template.map(|attribute| usize::try_from(attribute.ulValueLen).ok());
+    let id = id_length.and_then(|length| id.get(..length)).map(<[u8]>::to_vec);
     let label = label_length.and_then(|length| label.get(..length));
-    (
-        id,
-        label.map(|label| String::from_utf8_lossy(label).into_owned()),
-    )
+    (id, label.map(|label| String::from_utf8_lossy(label).into_owned()))
 }

@@ -38,12 +38,8 @@ impl Module {
     fn load() -> Self {
         let dir = PathBuf::from(from_environment(ENV_DIR));
         let path = PathBuf::from(from_environment(ENV_MODULE));
-        let (library, real) = load_real(&path).unwrap_or_else(|reason| {
-            fatal(&format!(
-                "cannot use {} as the real module: {reason}",
-                path.display()
-            ))
-        });
+        let (library, real) = load_real(&path)
+            .unwrap_or_else(|reason| fatal(&format!("cannot use {} as the real module: {reason}", path.display())));
         Self {
             list: list::over(&real),
             real,

@@ -34,12 +34,7 @@ unsafe fn init(
     // SAFETY: our caller's arguments, to the real function of this name.
     let rv = unsafe { real(session, mechanism, key) };
     if rv == CKR_OK {
-        let operation = Operation {
-            mechanism: mechanism_type,
-            key_id,
-            key_label,
-            input: Vec::new(),
-        };
+        let operation = Operation { mechanism: mechanism_type, key_id, key_label, input: Vec::new() };
         module().operations.begin(session, operation);
     }
     call.end(rv)
@@ -62,28 +57,12 @@ unsafe fn give_signature(
     }
     let module = module();
     let call = Call::begin(function);
-    let Operation {
-        mechanism,
-        key_id,
-        key_label,
-        mut input,
-    } = module.operations.get(session);
+    let Operation { mechanism, key_id, key_label, mut input } = module.operations.get(session);
     check_size(input.len().saturating_add(part.len()));
     input.extend_from_slice(&part);
     let pid = std::process::id();
-    let asked = Asked {
-        pid,
-        function,
-        n: call.n,
-        mechanism,
-        key_id,
-        key_label,
-        input,
-        answer: None,
-    };
-    asked
-        .append(&module.transcript)
-        .unwrap_or_else(|error| fatal(&format!("transcript.jsonl: {error}")));
+    let asked = Asked { pid, function, n: call.n, mechanism, key_id, key_label, input, answer: None };
+    asked.append(&module.transcript).unwrap_or_else(|error| fatal(&format!("transcript.jsonl: {error}")));
 
     let fault = call.meet_fault();
     let (rv, given) = match fault {
@@ -104,11 +83,7 @@ unsafe fn give_signature(
         module.operations.end(session);
     }
     let injected = fault != Fault::None && (rv == CKR_OK || fault != Fault::Garbage);
-    let answer = Answer {
-        rv,
-        signature: given,
-        injected,
-    };
+    let answer = Answer { rv, signature: given, injected };
     asked
         .append_answer(&module.transcript, &answer)
         .unwrap_or_else(|error| fatal(&format!("transcript.jsonl: {error}")));
@@ -139,12 +114,7 @@ fn end_operation(real: impl Fn(*mut CK_BYTE, *mut CK_ULONG) -> CK_RV) {
 }
 
 /// Takes one part of an input. `real` hands it to the real module.
-fn take_part(
-    function: Function,
-    session: CK_SESSION_HANDLE,
-    part: Vec<u8>,
-    real: impl FnOnce() -> CK_RV,
-) -> CK_RV {
+fn take_part(function: Function, session: CK_SESSION_HANDLE, part: Vec<u8>, real: impl FnOnce() -> CK_RV) -> CK_RV {
     let call = Call::begin(function);
     if let Fault::Return(rv) = call.meet_fault() {
         module().operations.end(session);
@@ -191,15 +161,7 @@ mod exported {
         key: CK_OBJECT_HANDLE,
     ) -> CK_RV {
         // SAFETY: our caller's arguments, with the real function of this name.
-        unsafe {
-            init(
-                Function::C_SignInit,
-                module().real.C_SignInit,
-                session,
-                mechanism,
-                key,
-            )
-        }
+        unsafe { init(Function::C_SignInit, module().real.C_SignInit, session, mechanism, key) }
     }
 
     pub(crate) unsafe extern "C" fn C_SignRecoverInit(
@@ -225,16 +187,7 @@ mod exported {
             None => CKR_FUNCTION_NOT_SUPPORTED,
         };
         // SAFETY: our caller's arguments.
-        unsafe {
-            give_signature(
-                Function::C_Sign,
-                session,
-                input(data, data_length),
-                signature,
-                length,
-                real,
-            )
-        }
+        unsafe { give_signature(Function::C_Sign, session, input(data, data_length), signature, length, real) }
     }
 
     pub(crate) unsafe extern "C" fn C_SignRecover(
@@ -250,16 +203,7 @@ mod exported {
             None => CKR_FUNCTION_NOT_SUPPORTED,
         };
         // SAFETY: our caller's arguments.
-        unsafe {
-            give_signature(
-                Function::C_SignRecover,
-                session,
-                input(data, data_length),
-                signature,
-                length,
-                real,
-            )
-        }
+        unsafe { give_signature(Function::C_SignRecover, session, input(data, data_length), signature, length, real) }
     }
 
     pub(crate) unsafe extern "C" fn C_SignUpdate(
@@ -268,18 +212,13 @@ mod exported {
         part_length: CK_ULONG,
     ) -> CK_RV {
         // SAFETY: our caller's arguments.
-        take_part(
-            Function::C_SignUpdate,
-            session,
-            unsafe { input(part, part_length) },
-            || {
-                match module().real.C_SignUpdate {
-                    // SAFETY: our caller's arguments.
-                    Some(real) => unsafe { real(session, part, part_length) },
-                    None => CKR_FUNCTION_NOT_SUPPORTED,
-                }
-            },
-        )
+        take_part(Function::C_SignUpdate, session, unsafe { input(part, part_length) }, || {
+            match module().real.C_SignUpdate {
+                // SAFETY: our caller's arguments.
+                Some(real) => unsafe { real(session, part, part_length) },
+                None => CKR_FUNCTION_NOT_SUPPORTED,
+            }
+        })
     }
 
     pub(crate) unsafe extern "C" fn C_SignEncryptUpdate(
@@ -292,20 +231,13 @@ mod exported {
         // A request for the size takes nothing in.
         let taken = if encrypted.is_null() { 0 } else { part_length };
         // SAFETY: our caller's arguments.
-        take_part(
-            Function::C_SignEncryptUpdate,
-            session,
-            unsafe { input(part, taken) },
-            || {
-                match module().real.C_SignEncryptUpdate {
-                    // SAFETY: our caller's arguments.
-                    Some(real) => unsafe {
-                        real(session, part, part_length, encrypted, encrypted_length)
-                    },
-                    None => CKR_FUNCTION_NOT_SUPPORTED,
-                }
-            },
-        )
+        take_part(Function::C_SignEncryptUpdate, session, unsafe { input(part, taken) }, || {
+            match module().real.C_SignEncryptUpdate {
+                // SAFETY: our caller's arguments.
+                Some(real) => unsafe { real(session, part, part_length, encrypted, encrypted_length) },
+                None => CKR_FUNCTION_NOT_SUPPORTED,
+            }
+        })
     }
 
     pub(crate) unsafe extern "C" fn C_SignFinal(
@@ -319,15 +251,6 @@ mod exported {
             None => CKR_FUNCTION_NOT_SUPPORTED,
         };
         // SAFETY: our caller's arguments.
-        unsafe {
-            give_signature(
-                Function::C_SignFinal,
-                session,
-                Vec::new(),
-                signature,
-                length,
-                real,
-            )
-        }
+        unsafe { give_signature(Function::C_SignFinal, session, Vec::new(), signature, length, real) }
     }
 }

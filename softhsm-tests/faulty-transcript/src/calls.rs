@@ -64,34 +64,20 @@ impl CallLine {
             Outcome::Hang => "hang".to_owned(),
             Outcome::Abort => "abort".to_owned(),
         };
-        let line = format!(
-            "{START}{} {} {} {outcome}\n",
-            self.pid,
-            self.function.name(),
-            self.n
-        );
+        let line = format!("{START}{} {} {} {outcome}\n", self.pid, self.function.name(), self.n);
         lines::append(file, line.as_bytes())
     }
 
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.strip_prefix(START)?.split(' ');
         let mut word = || words.next();
-        let (pid, function, n) = (
-            word()?.parse().ok()?,
-            Function::from_name(word()?)?,
-            word()?.parse().ok()?,
-        );
+        let (pid, function, n) = (word()?.parse().ok()?, Function::from_name(word()?)?, word()?.parse().ok()?);
         let outcome = match word()? {
             "hang" => Outcome::Hang,
             "abort" => Outcome::Abort,
             rv => Outcome::Returned(u64::from_str_radix(rv.strip_prefix("0x")?, 16).ok()?),
         };
-        words.next().is_none().then_some(Self {
-            pid,
-            function,
-            n,
-            outcome,
-        })
+        words.next().is_none().then_some(Self { pid, function, n, outcome })
     }
 }
 
@@ -104,11 +90,7 @@ pub fn call_log(dir: &Path) -> Result<Vec<CallLine>, Error> {
     lines::read(&dir.join(CALLS_FILE), START, |_, piece| {
         let parsed = CallLine::parse(piece);
         log.extend(parsed);
-        Ok(if parsed.is_some() {
-            Taken::Whole
-        } else {
-            Taken::Torn
-        })
+        Ok(if parsed.is_some() { Taken::Whole } else { Taken::Torn })
     })?;
     Ok(log)
 }

@@ -55,9 +55,7 @@ impl Which {
     fn parse(text: &str) -> Result<Self, String> {
         let number = |digits: &str| match digits.parse::<u64>() {
             Ok(n) if n > 0 && digits.bytes().all(|b| b.is_ascii_digit()) => Ok(n),
-            _ => Err(format!(
-                "`{text}` is not `every`, `N`, `N-` or `N-M` with N from 1"
-            )),
+            _ => Err(format!("`{text}` is not `every`, `N`, `N-` or `N-M` with N from 1")),
         };
         match text.split_once('-') {
             _ if text == "every" => Ok(Self::Every),
@@ -102,23 +100,19 @@ impl Action {
     fn parse(words: &[&str]) -> Result<Self, String> {
         match words {
             ["return", value] => {
-                let digits = value
-                    .strip_prefix("0x")
-                    .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+                let digits = value.strip_prefix("0x").filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
                 let rv = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-                rv.map(Self::Return)
-                    .ok_or(format!("`{value}` is not a return value such as 0x30"))
+                rv.map(Self::Return).ok_or(format!("`{value}` is not a return value such as 0x30"))
             }
-            ["latency", value] => parse_latency(value)
-                .map(Self::Latency)
-                .ok_or(format!("`{value}` is not a time such as 50ms or 2s")),
+            ["latency", value] => {
+                parse_latency(value).map(Self::Latency).ok_or(format!("`{value}` is not a time such as 50ms or 2s"))
+            }
             ["hang"] => Ok(Self::Hang),
             ["abort"] => Ok(Self::Abort),
             ["garbage"] => Ok(Self::Garbage),
-            _ => Err(format!(
-                "`{}` is not `return 0xRV`, `latency Nms`, `hang`, `abort` or `garbage`",
-                words.join(" ")
-            )),
+            _ => {
+                Err(format!("`{}` is not `return 0xRV`, `latency Nms`, `hang`, `abort` or `garbage`", words.join(" ")))
+            }
         }
     }
 }
@@ -128,11 +122,7 @@ fn parse_latency(text: &str) -> Option<Duration> {
         Some(digits) => (digits, Duration::from_millis),
         None => (text.strip_suffix('s')?, Duration::from_secs),
     };
-    let latency = digits
-        .bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| digits.parse().ok())?
-        .map(unit)?;
+    let latency = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?.map(unit)?;
     (latency <= MAX_LATENCY).then_some(latency)
 }
 
@@ -163,11 +153,7 @@ impl Rule {
     /// A rule.
     #[must_use]
     pub const fn new(function: Function, which: Which, action: Action) -> Self {
-        Self {
-            function,
-            which,
-            action,
-        }
+        Self { function, which, action }
     }
 
     fn parse(line: &str) -> Result<Self, String> {
@@ -175,19 +161,11 @@ impl Rule {
         let [function, which, action @ ..] = words.as_slice() else {
             return Err("is not `FUNCTION WHICH ACTION`".to_owned());
         };
-        let function = Function::from_name(function).ok_or_else(|| {
-            format!("`{function}` is no function of PKCS#11 2.40 that can be made to fail")
-        })?;
-        let rule = Self {
-            function,
-            which: Which::parse(which)?,
-            action: Action::parse(action)?,
-        };
+        let function = Function::from_name(function)
+            .ok_or_else(|| format!("`{function}` is no function of PKCS#11 2.40 that can be made to fail"))?;
+        let rule = Self { function, which: Which::parse(which)?, action: Action::parse(action)? };
         if rule.action == Action::Garbage && !function.gives_signature() {
-            return Err(format!(
-                "{} returns no signature that could be garbage",
-                function.name()
-            ));
+            return Err(format!("{} returns no signature that could be garbage", function.name()));
         }
         Ok(rule)
     }
@@ -210,25 +188,15 @@ pub fn read_control(dir: &Path) -> Result<Vec<Rule>, Error> {
         opened => opened.map_err(|source| Error::io(&path, source))?,
     };
     let mut text = String::new();
-    let length = file
-        .take(MAX_CONTROL_BYTES + 1)
-        .read_to_string(&mut text)
-        .map_err(|source| Error::io(&path, source))?;
+    let length =
+        file.take(MAX_CONTROL_BYTES + 1).read_to_string(&mut text).map_err(|source| Error::io(&path, source))?;
     if length as u64 > MAX_CONTROL_BYTES {
-        return Err(Error::file(
-            &path,
-            format!("exceeds {MAX_CONTROL_BYTES} bytes"),
-        ));
+        return Err(Error::file(&path, format!("exceeds {MAX_CONTROL_BYTES} bytes")));
     }
-    let lines = text
-        .lines()
-        .enumerate()
-        .map(|(index, line)| (index + 1, line.trim()));
+    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
     lines
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
-        .map(|(number, line)| {
-            Rule::parse(line).map_err(|reason| Error::line(&path, number, reason))
-        })
+        .map(|(number, line)| Rule::parse(line).map_err(|reason| Error::line(&path, number, reason)))
         .collect()
 }
 
@@ -246,10 +214,7 @@ pub fn write_control(dir: &Path, rules: &[Rule]) -> Result<(), Error> {
         text.push('\n');
     }
     if text.len() as u64 > MAX_CONTROL_BYTES {
-        return Err(Error::file(
-            &path,
-            format!("would exceed {MAX_CONTROL_BYTES} bytes"),
-        ));
+        return Err(Error::file(&path, format!("would exceed {MAX_CONTROL_BYTES} bytes")));
     }
     let fresh: PathBuf = dir.join(format!("{CONTROL_FILE}.{}", std::process::id()));
     std::fs::write(&fresh, text).map_err(|source| Error::io(&fresh, source))?;
@@ -276,20 +241,10 @@ mod tests {
             "C_Sign 7 hang",
             "C_Initialize 18446744073709551615 abort",
         ] {
-            assert_eq!(
-                Rule::parse(line).map(|rule| rule.to_string()).as_deref(),
-                Ok(line)
-            );
+            assert_eq!(Rule::parse(line).map(|rule| rule.to_string()).as_deref(), Ok(line));
         }
         let rule = Rule::parse("  C_Sign\t2   latency 2s ").unwrap();
-        assert_eq!(
-            rule,
-            Rule::new(
-                Function::C_Sign,
-                Which::Only(2),
-                Action::Latency(Duration::from_secs(2))
-            )
-        );
+        assert_eq!(rule, Rule::new(Function::C_Sign, Which::Only(2), Action::Latency(Duration::from_secs(2))));
     }
 
     #[test]
@@ -318,10 +273,7 @@ mod tests {
             ("C_Sign 1 return 30", "`30`"),
             ("C_Sign 1 return 0x", "`0x`"),
             ("C_Sign 1 return 0x+3", "`0x+3`"),
-            (
-                "C_Sign 1 return 0x10000000000000000",
-                "`0x10000000000000000`",
-            ),
+            ("C_Sign 1 return 0x10000000000000000", "`0x10000000000000000`"),
             ("C_Sign 1 latency 50", "`50`"),
             ("C_Sign 1 latency 601s", "`601s`"),
             ("C_Sign 1 latency -1ms", "`-1ms`"),
@@ -343,32 +295,17 @@ mod tests {
         write_control(dir.path(), &rules).unwrap();
         assert_eq!(read_control(dir.path()).unwrap(), rules);
         let refused = [Rule::new(Function::C_Sign, Which::Only(0), Action::Hang)];
-        assert!(matches!(
-            write_control(dir.path(), &refused),
-            Err(Error::Line { line: 1, .. })
-        ));
-        assert_eq!(
-            read_control(dir.path()).unwrap(),
-            rules,
-            "a refused file leaves the old one"
-        );
+        assert!(matches!(write_control(dir.path(), &refused), Err(Error::Line { line: 1, .. })));
+        assert_eq!(read_control(dir.path()).unwrap(), rules, "a refused file leaves the old one");
         write_control(dir.path(), &[]).unwrap();
         assert_eq!(read_control(dir.path()).unwrap(), []);
-        assert_eq!(
-            std::fs::read_dir(dir.path()).unwrap().count(),
-            1,
-            "nothing is left beside it"
-        );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
     #[test]
     fn a_huge_file_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(
-            dir.path().join(CONTROL_FILE),
-            vec![b'\n'; MAX_CONTROL_BYTES as usize + 1],
-        )
-        .unwrap();
+        std::fs::write(dir.path().join(CONTROL_FILE), vec![b'\n'; MAX_CONTROL_BYTES as usize + 1]).unwrap();
         assert!(matches!(read_control(dir.path()), Err(Error::File { .. })));
     }
 }

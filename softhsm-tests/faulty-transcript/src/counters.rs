@@ -40,29 +40,17 @@ impl Counters {
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(COUNTERS_FILE);
         let io = |source| Error::io(&path, source);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(io)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
         file.lock().map_err(io)?;
         match file.metadata().map_err(io)?.len() {
             0 => file.write_all_at(zeros().as_bytes(), 0).map_err(io)?,
             length if length == FILE_BYTES as u64 => {}
             length => {
-                return Err(Error::file(
-                    &path,
-                    format!("has {length} bytes instead of {FILE_BYTES}"),
-                ));
+                return Err(Error::file(&path, format!("has {length} bytes instead of {FILE_BYTES}")));
             }
         }
         file.unlock().map_err(io)?;
-        Ok(Self {
-            path,
-            file: Mutex::new(file),
-        })
+        Ok(Self { path, file: Mutex::new(file) })
     }
 
     /// Counts a call and returns its number, from 1.
@@ -76,8 +64,7 @@ impl Counters {
         let n = read_number(&file, &self.path, function)?
             .checked_add(1)
             .ok_or_else(|| Error::file(&self.path, "a counter is exhausted"))?;
-        file.write_all_at(format!("{n:020}").as_bytes(), digits_at(function))
-            .map_err(io)?;
+        file.write_all_at(format!("{n:020}").as_bytes(), digits_at(function)).map_err(io)?;
         file.unlock().map_err(io)?;
         Ok(n)
     }
@@ -90,16 +77,12 @@ impl Counters {
 pub fn calls(dir: &Path, function: Function) -> Result<u64, Error> {
     let path = dir.join(COUNTERS_FILE);
     let file = File::open(&path).map_err(|source| Error::io(&path, source))?;
-    file.lock_shared()
-        .map_err(|source| Error::io(&path, source))?;
+    file.lock_shared().map_err(|source| Error::io(&path, source))?;
     read_number(&file, &path, function)
 }
 
 fn zeros() -> String {
-    Function::ALL
-        .iter()
-        .map(|function| format!("{:NAME_WIDTH$}{:020}\n", function.name(), 0))
-        .collect()
+    Function::ALL.iter().map(|function| format!("{:NAME_WIDTH$}{:020}\n", function.name(), 0)).collect()
 }
 
 const fn digits_at(function: Function) -> u64 {
@@ -108,18 +91,9 @@ const fn digits_at(function: Function) -> u64 {
 
 fn read_number(file: &File, path: &Path, function: Function) -> Result<u64, Error> {
     let mut digits = [0; DIGITS];
-    file.read_exact_at(&mut digits, digits_at(function))
-        .map_err(|source| Error::io(path, source))?;
-    let number = std::str::from_utf8(&digits)
-        .ok()
-        .and_then(|digits| digits.parse().ok());
-    number.ok_or_else(|| {
-        Error::line(
-            path,
-            function as usize + 1,
-            "does not end in 20 decimal digits",
-        )
-    })
+    file.read_exact_at(&mut digits, digits_at(function)).map_err(|source| Error::io(path, source))?;
+    let number = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok());
+    number.ok_or_else(|| Error::line(path, function as usize + 1, "does not end in 20 decimal digits"))
 }
 
 #[cfg(test)]
@@ -129,52 +103,31 @@ mod tests {
     #[test]
     fn functions_count_apart_and_go_on_when_opened_again() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(
-            matches!(calls(dir.path(), Function::C_Sign), Err(Error::Io { .. })),
-            "never loaded is not zero"
-        );
+        assert!(matches!(calls(dir.path(), Function::C_Sign), Err(Error::Io { .. })), "never loaded is not zero");
         let first = Counters::open(dir.path()).unwrap();
         let second = Counters::open(dir.path()).unwrap();
         assert_eq!(first.next(Function::C_Sign).unwrap(), 1);
         assert_eq!(second.next(Function::C_Sign).unwrap(), 2);
         assert_eq!(first.next(Function::C_WaitForSlotEvent).unwrap(), 1);
         drop((first, second));
-        assert_eq!(
-            Counters::open(dir.path())
-                .unwrap()
-                .next(Function::C_Sign)
-                .unwrap(),
-            3
-        );
+        assert_eq!(Counters::open(dir.path()).unwrap().next(Function::C_Sign).unwrap(), 3);
         assert_eq!(calls(dir.path(), Function::C_Sign).unwrap(), 3);
         assert_eq!(calls(dir.path(), Function::C_Initialize).unwrap(), 0);
         let text = std::fs::read_to_string(dir.path().join(COUNTERS_FILE)).unwrap();
         assert!(text.lines().all(|line| line.len() + 1 == LINE_BYTES));
         let sign = text.lines().nth(Function::C_Sign as usize).unwrap();
-        assert_eq!(
-            sign.split_ascii_whitespace().collect::<Vec<_>>(),
-            ["C_Sign", "00000000000000000003"]
-        );
+        assert_eq!(sign.split_ascii_whitespace().collect::<Vec<_>>(), ["C_Sign", "00000000000000000003"]);
     }
 
     #[test]
     fn a_file_that_is_something_else_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(COUNTERS_FILE), "7").unwrap();
-        assert!(matches!(
-            Counters::open(dir.path()),
-            Err(Error::File { .. })
-        ));
+        assert!(matches!(Counters::open(dir.path()), Err(Error::File { .. })));
         std::fs::write(dir.path().join(COUNTERS_FILE), zeros().replace('0', "x")).unwrap();
         let counters = Counters::open(dir.path()).unwrap();
-        assert!(matches!(
-            counters.next(Function::C_Initialize),
-            Err(Error::Line { line: 1, .. })
-        ));
+        assert!(matches!(counters.next(Function::C_Initialize), Err(Error::Line { line: 1, .. })));
         std::fs::write(dir.path().join(COUNTERS_FILE), zeros().replace('0', "9")).unwrap();
-        assert!(
-            counters.next(Function::C_Initialize).is_err(),
-            "more than a u64"
-        );
+        assert!(counters.next(Function::C_Initialize).is_err(), "more than a u64");
     }
 }

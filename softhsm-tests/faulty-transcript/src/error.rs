@@ -33,25 +33,15 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
-        Self::Io {
-            path: path.to_owned(),
-            source,
-        }
+        Self::Io { path: path.to_owned(), source }
     }
 
     pub(crate) fn line(path: &Path, line: usize, reason: impl Into<String>) -> Self {
-        Self::Line {
-            path: path.to_owned(),
-            line,
-            reason: reason.into(),
-        }
+        Self::Line { path: path.to_owned(), line, reason: reason.into() }
     }
 
     pub(crate) fn file(path: &Path, reason: impl Into<String>) -> Self {
-        Self::File {
-            path: path.to_owned(),
-            reason: reason.into(),
-        }
+        Self::File { path: path.to_owned(), reason: reason.into() }
     }
 }
 

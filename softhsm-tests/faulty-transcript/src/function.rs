@@ -99,10 +99,7 @@ impl Function {
     /// The function of this name, or `None`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|function| function.name() == name)
+        Self::ALL.iter().copied().find(|function| function.name() == name)
     }
 
     /// Whether this function returns a signature, so that the transcript records its input.

@@ -50,22 +50,14 @@ pub const LIBRARY_FILE: &str = "libcountersign_faulty_module.so";
 #[must_use]
 pub fn find_library() -> Option<PathBuf> {
     let test = std::env::current_exe().ok()?;
-    test.ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join(LIBRARY_FILE))
-        .find(|path| path.is_file())
+    test.ancestors().skip(1).take(2).map(|folder| folder.join(LIBRARY_FILE)).find(|path| path.is_file())
 }
 
 /// Where SoftHSM 2 puts its module on Debian, Fedora and a default build, in this order; `None` if in none of them.
 #[must_use]
 pub fn find_softhsm() -> Option<&'static Path> {
-    [
-        "/usr/lib/softhsm/libsofthsm2.so",
-        "/usr/lib64/pkcs11/libsofthsm2.so",
-        "/usr/local/lib/softhsm/libsofthsm2.so",
-    ]
-    .map(Path::new)
-    .into_iter()
-    .find(|path| path.exists())
+    ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm2.so"]
+        .map(Path::new)
+        .into_iter()
+        .find(|path| path.exists())
 }

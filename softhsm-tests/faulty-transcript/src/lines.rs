@@ -36,28 +36,19 @@ pub(crate) fn read(
 ) -> Result<u64, Error> {
     let file = File::open(path).map_err(|source| Error::io(path, source))?;
     // What is appended from now on is left for the next reading.
-    let length = file
-        .metadata()
-        .map_err(|source| Error::io(path, source))?
-        .len();
+    let length = file.metadata().map_err(|source| Error::io(path, source))?.len();
     let mut reader = BufReader::new(file.take(length));
     let mut torn = 0;
     let mut bytes = Vec::new();
     for number in 1.. {
         bytes.clear();
         let mut bounded = reader.by_ref().take(MAX_LINE_BYTES + 1);
-        bounded
-            .read_until(b'\n', &mut bytes)
-            .map_err(|source| Error::io(path, source))?;
+        bounded.read_until(b'\n', &mut bytes).map_err(|source| Error::io(path, source))?;
         if bytes.is_empty() {
             break;
         }
         if bytes.len() as u64 > MAX_LINE_BYTES {
-            return Err(Error::line(
-                path,
-                number,
-                format!("longer than {MAX_LINE_BYTES} bytes"),
-            ));
+            return Err(Error::line(path, number, format!("longer than {MAX_LINE_BYTES} bytes")));
         }
         // A line can be torn inside a character; whole entries are UTF-8 and come through unchanged.
         let line = String::from_utf8_lossy(&bytes);
@@ -69,10 +60,7 @@ pub(crate) fn read(
         for (index, &from) in starts.iter().enumerate() {
             let to = starts.get(index + 1).copied().unwrap_or(line.len());
             let last = index + 1 == starts.len();
-            let piece = line
-                .get(from..to)
-                .unwrap_or_default()
-                .trim_end_matches('\n');
+            let piece = line.get(from..to).unwrap_or_default().trim_end_matches('\n');
             match take(number, piece)? {
                 Taken::Whole => {}
                 // Only a killed writer explains it, and then something follows in the same line, or nothing at all.

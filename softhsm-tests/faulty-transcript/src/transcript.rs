@@ -110,15 +110,7 @@ impl Asked {
     /// # Errors
     /// The file cannot be written.
     pub fn append_answer(&self, file: &File, answer: &Answer) -> std::io::Result<()> {
-        append(
-            file,
-            &Line::Answered(Answered {
-                pid: self.pid,
-                function: self.function,
-                n: self.n,
-                answer,
-            }),
-        )
+        append(file, &Line::Answered(Answered { pid: self.pid, function: self.function, n: self.n, answer }))
     }
 }
 
@@ -149,27 +141,15 @@ impl Transcript {
             match serde_json::from_str(piece) {
                 Err(_) => return Ok(Taken::Torn),
                 Ok(ReadLine::Asked(entry)) => {
-                    if positions
-                        .insert((entry.function, entry.n), asked.len())
-                        .is_some()
-                    {
-                        return Err(Error::line(
-                            &path,
-                            number,
-                            "asks a second time under one call number",
-                        ));
+                    if positions.insert((entry.function, entry.n), asked.len()).is_some() {
+                        return Err(Error::line(&path, number, "asks a second time under one call number"));
                     }
                     asked.push(entry);
                 }
                 Ok(ReadLine::Answered(entry)) => {
                     let position = positions.get(&(entry.function, entry.n));
-                    let Some(question) = position.and_then(|&position| asked.get_mut(position))
-                    else {
-                        return Err(Error::line(
-                            &path,
-                            number,
-                            "answers a call that was not asked",
-                        ));
+                    let Some(question) = position.and_then(|&position| asked.get_mut(position)) else {
+                        return Err(Error::line(&path, number, "answers a call that was not asked"));
                     };
                     if question.answer.replace(entry.answer).is_some() {
                         return Err(Error::line(&path, number, "answers a call a second time"));
@@ -210,16 +190,11 @@ mod bytes {
     pub(super) mod optional {
         use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-        pub(crate) fn serialize<S: Serializer>(
-            value: &Option<Vec<u8>>,
-            to: S,
-        ) -> Result<S::Ok, S::Error> {
+        pub(crate) fn serialize<S: Serializer>(value: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
             value.as_ref().map(hex::encode).serialize(to)
         }
 
-        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-            from: D,
-        ) -> Result<Option<Vec<u8>>, D::Error> {
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {
             let text = Option::<String>::deserialize(from)?;
             text.map(hex::decode).transpose().map_err(de::Error::custom)
         }
@@ -231,9 +206,7 @@ mod code {
     use serde::{Deserialize, Deserializer, Serializer, de};
 
     fn parse<E: de::Error>(text: &str) -> Result<u64, E> {
-        let digits = text
-            .strip_prefix("0x")
-            .ok_or_else(|| E::custom("does not begin with 0x"))?;
+        let digits = text.strip_prefix("0x").ok_or_else(|| E::custom("does not begin with 0x"))?;
         u64::from_str_radix(digits, 16).map_err(E::custom)
     }
 
@@ -248,20 +221,12 @@ mod code {
     pub(super) mod optional {
         use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-        pub(crate) fn serialize<S: Serializer>(
-            value: &Option<u64>,
-            to: S,
-        ) -> Result<S::Ok, S::Error> {
+        pub(crate) fn serialize<S: Serializer>(value: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
             value.map(|code| format!("{code:#x}")).serialize(to)
         }
 
-        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-            from: D,
-        ) -> Result<Option<u64>, D::Error> {
-            Option::<String>::deserialize(from)?
-                .as_deref()
-                .map(super::parse)
-                .transpose()
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+            Option::<String>::deserialize(from)?.as_deref().map(super::parse).transpose()
         }
     }
 }

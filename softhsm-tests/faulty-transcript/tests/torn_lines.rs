@@ -1,9 +1,5 @@
 //! What a reader finds when writers were killed inside a line.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "these are tests, helpers included"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests, helpers included")]
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -11,16 +7,10 @@ use std::path::Path;
 
 use countersign_faulty_transcript::calls::CALLS_FILE;
 use countersign_faulty_transcript::transcript::TRANSCRIPT_FILE;
-use countersign_faulty_transcript::{
-    Answer, Asked, CallLine, Error, Function, Outcome, Transcript, call_log,
-};
+use countersign_faulty_transcript::{Answer, Asked, CallLine, Error, Function, Outcome, Transcript, call_log};
 
 fn appending(path: &Path) -> File {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)
-        .unwrap()
+    OpenOptions::new().append(true).create(true).open(path).unwrap()
 }
 
 fn asked(n: u64) -> Asked {
@@ -36,11 +26,7 @@ fn asked(n: u64) -> Asked {
     }
 }
 
-const ANSWER: Answer = Answer {
-    rv: 0x30,
-    signature: None,
-    injected: true,
-};
+const ANSWER: Answer = Answer { rv: 0x30, signature: None, injected: true };
 
 /// The bytes of the line for an input.
 fn line(entry: &Asked) -> Vec<u8> {
@@ -52,34 +38,15 @@ fn line(entry: &Asked) -> Vec<u8> {
 #[test]
 fn an_entry_is_read_as_it_was_written() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(
-        matches!(Transcript::read(dir.path()), Err(Error::Io { .. })),
-        "never loaded is not empty"
-    );
+    assert!(matches!(Transcript::read(dir.path()), Err(Error::Io { .. })), "never loaded is not empty");
     let file = appending(&dir.path().join(TRANSCRIPT_FILE));
-    let bare = Asked {
-        mechanism: None,
-        key_id: None,
-        key_label: None,
-        input: Vec::new(),
-        ..asked(2)
-    };
+    let bare = Asked { mechanism: None, key_id: None, key_label: None, input: Vec::new(), ..asked(2) };
     asked(1).append(&file).unwrap();
     bare.append(&file).unwrap();
-    let signed = Answer {
-        rv: 0,
-        signature: Some(vec![1, 2]),
-        injected: false,
-    };
+    let signed = Answer { rv: 0, signature: Some(vec![1, 2]), injected: false };
     bare.append_answer(&file, &signed).unwrap();
     let transcript = Transcript::read(dir.path()).unwrap();
-    let expected = [
-        asked(1),
-        Asked {
-            answer: Some(signed),
-            ..bare
-        },
-    ];
+    let expected = [asked(1), Asked { answer: Some(signed), ..bare }];
     assert_eq!(transcript.asked().cloned().collect::<Vec<_>>(), expected);
     assert_eq!(transcript.torn(), 0);
 
@@ -110,20 +77,9 @@ fn a_whole_line_behind_a_torn_one_is_read() {
             let transcript = Transcript::read(dir.path()).unwrap();
             let complete = cut == torn.len() - 1;
             let mut expected = if complete { vec![asked(1)] } else { Vec::new() };
-            expected.extend(behind.then(|| Asked {
-                answer: Some(ANSWER),
-                ..asked(2)
-            }));
-            assert_eq!(
-                transcript.asked().cloned().collect::<Vec<_>>(),
-                expected,
-                "cut at {cut}"
-            );
-            assert_eq!(
-                transcript.torn(),
-                u64::from(!complete),
-                "cut at {cut}, {behind}"
-            );
+            expected.extend(behind.then(|| Asked { answer: Some(ANSWER), ..asked(2) }));
+            assert_eq!(transcript.asked().cloned().collect::<Vec<_>>(), expected, "cut at {cut}");
+            assert_eq!(transcript.torn(), u64::from(!complete), "cut at {cut}, {behind}");
         }
     }
 }
@@ -138,14 +94,8 @@ fn what_no_kill_explains_is_refused() {
         (format!("{question}{question}"), 2),
         (answer.to_owned(), 1),
         (format!("{question}{answer}{answer}"), 3),
-        (
-            format!("{question}{}", question.replace("\"input\"", "\"output\"")),
-            2,
-        ),
-        (
-            format!("{question}{}", question.replace("C_Sign", "C_Sing")),
-            2,
-        ),
+        (format!("{question}{}", question.replace("\"input\"", "\"output\"")), 2),
+        (format!("{question}{}", question.replace("C_Sign", "C_Sing")), 2),
     ] {
         std::fs::write(&path, &text).unwrap();
         match Transcript::read(dir.path()) {
@@ -159,21 +109,9 @@ fn what_no_kill_explains_is_refused() {
 fn the_call_log_is_read_likewise() {
     let dir = tempfile::tempdir().unwrap();
     let mut file = appending(&dir.path().join(CALLS_FILE));
-    let outcomes = [
-        Outcome::Returned(0xA0),
-        Outcome::Hang,
-        Outcome::Abort,
-        Outcome::Returned(0),
-    ];
-    let lines: Vec<CallLine> = (1..)
-        .zip(outcomes)
-        .map(|(n, outcome)| CallLine {
-            pid: 9,
-            function: Function::C_Login,
-            n,
-            outcome,
-        })
-        .collect();
+    let outcomes = [Outcome::Returned(0xA0), Outcome::Hang, Outcome::Abort, Outcome::Returned(0)];
+    let lines: Vec<CallLine> =
+        (1..).zip(outcomes).map(|(n, outcome)| CallLine { pid: 9, function: Function::C_Login, n, outcome }).collect();
     for line in &lines {
         line.append(&file).unwrap();
         file.write_all(b"call 9 C_Lo").unwrap();

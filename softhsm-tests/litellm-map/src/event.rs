@@ -95,10 +95,7 @@ impl Content {
     /// Content that is JSON text.
     #[must_use]
     pub fn json(text: &str) -> Self {
-        Self {
-            media_type: "application/json",
-            text: text.to_owned(),
-        }
+        Self { media_type: "application/json", text: text.to_owned() }
     }
 }
 

@@ -12,16 +12,9 @@ const END_OF_TIME: f64 = 253_402_300_800_000_000.0;
 /// # Errors
 /// [`MapError::Number`] outside the years 1970 to 9999.
 pub fn microseconds(field: &'static str, literal: &str) -> Result<u64, MapError> {
-    let rounded = literal
-        .parse::<f64>()
-        .ok()
-        .map(|seconds| (seconds * 1e6).round());
+    let rounded = literal.parse::<f64>().ok().map(|seconds| (seconds * 1e6).round());
     match rounded {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "whole and within the bounds"
-        )]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and within the bounds")]
         Some(micros) if (0.0..END_OF_TIME).contains(&micros) => Ok(micros as u64),
         _ => Err(bad_number(field, literal, "time between 1970 and 9999")),
     }
@@ -29,11 +22,7 @@ pub fn microseconds(field: &'static str, literal: &str) -> Result<u64, MapError>
 
 /// The error for a number that cannot be used, with at most 64 characters of it.
 pub(crate) fn bad_number(field: &'static str, literal: &str, wanted: &'static str) -> MapError {
-    MapError::Number {
-        field,
-        value: literal.chars().take(64).collect(),
-        wanted,
-    }
+    MapError::Number { field, value: literal.chars().take(64).collect(), wanted }
 }
 
 /// RFC 3339 in UTC with exactly six digits of fraction, 27 bytes.
@@ -51,16 +40,11 @@ pub fn rfc3339(micros: u64) -> String {
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-    let month = if month_shifted < 10 {
-        month_shifted + 3
-    } else {
-        month_shifted - 9
-    };
+    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
@@ -76,26 +60,16 @@ pub fn event_id(started: u64, payload: &Payload<'_>) -> String {
     let tail = (hash ^ (hash >> 64)) & ((1 << 62) - 1);
     let bits = millis << 80 | 7 << 76 | fraction << 64 | 0b10 << 62 | tail;
     let hex = format!("{bits:032x}");
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 /// 128-bit FNV-1a over the fields, each ended by a byte that UTF-8 never has. It spreads ids that
 /// are unique already; nothing depends on its being hard to invert.
 fn fnv1a(fields: &[&str]) -> u128 {
     let bytes = fields.iter().flat_map(|field| field.bytes().chain([0xff]));
-    bytes.fold(
-        0x6c62_272e_07bb_0142_62b8_2175_6295_c58d,
-        |hash: u128, byte| {
-            (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
-        },
-    )
+    bytes.fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash: u128, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+    })
 }
 
 #[cfg(test)]
@@ -112,10 +86,7 @@ mod tests {
             ("951782400.0", "2000-02-29T00:00:00.000000Z"),
             ("4107542400.0", "2100-03-01T00:00:00.000000Z"),
         ] {
-            assert_eq!(
-                rfc3339(microseconds("startTime", literal).unwrap()),
-                expected
-            );
+            assert_eq!(rfc3339(microseconds("startTime", literal).unwrap()), expected);
         }
         for literal in ["-1", "1e300", "\"x\"", "253402300800"] {
             assert!(microseconds("startTime", literal).is_err(), "{literal}");
@@ -126,8 +97,7 @@ mod tests {
     #[test]
     fn hash_is_fnv1a() {
         assert_eq!(fnv1a(&[]), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
-        let a =
-            (fnv1a(&[]) ^ u128::from(b'a')).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+        let a = (fnv1a(&[]) ^ u128::from(b'a')).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
         assert_eq!(a, 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
     }
 }

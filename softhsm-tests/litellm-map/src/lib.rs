@@ -85,10 +85,7 @@ pub fn map_payload(line: &[u8]) -> Result<Event, MapError> {
 fn request(payload: &Payload<'_>) -> Option<Content> {
     let (names, values) = match payload.tool_call() {
         Some(tool) => (["name", "arguments"], [tool.name, tool.arguments]),
-        None => (
-            ["messages", "parameters"],
-            [payload.messages, payload.model_parameters],
-        ),
+        None => (["messages", "parameters"], [payload.messages, payload.model_parameters]),
     };
     let members: Vec<String> = names
         .iter()

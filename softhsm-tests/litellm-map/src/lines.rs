@@ -42,9 +42,7 @@ pub enum LinesError {
         bytes: usize,
     },
     /// Two lines of one call.
-    #[error(
-        "line {line}: the event id {event_id} was made from an earlier line already: is it there twice?"
-    )]
+    #[error("line {line}: the event id {event_id} was made from an earlier line already: is it there twice?")]
     Duplicate {
         /// Counted from 1.
         line: u64,
@@ -82,10 +80,7 @@ pub fn map_lines(mut input: impl BufRead, mut output: impl Write) -> Result<u64,
         let event = map_payload(&buffer).map_err(at_line)?;
         let mut text = serde_json::to_vec(&event).map_err(|error| at_line(error.into()))?;
         if text.len() > MAX_EVENT_LINE {
-            return Err(LinesError::EventTooLong {
-                line,
-                bytes: text.len(),
-            });
+            return Err(LinesError::EventTooLong { line, bytes: text.len() });
         }
         text.push(b'\n');
         output.write_all(&text)?;

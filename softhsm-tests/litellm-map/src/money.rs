@@ -14,10 +14,7 @@ pub const MAX_DECIMAL_BYTES: usize = 40;
 pub fn decimal(field: &'static str, literal: &str) -> Result<String, MapError> {
     // str::parse rounds correctly and Display is the shortest round trip without exponent: both
     // are documented for f64, and together they do not depend on how the number was printed.
-    let number = literal
-        .parse::<f64>()
-        .ok()
-        .filter(|number| number.is_finite() && *number >= 0.0);
+    let number = literal.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
     number
         // Adding zero turns a negative zero into zero.
         .map(|number| format!("{}", number + 0.0))

@@ -44,40 +44,22 @@ pub fn deciding(guardrails: &[Guardrail]) -> Option<&Guardrail> {
 
 fn answered(guardrails: &[Guardrail]) -> (Category, Decision, Outcome) {
     // An intervention in a call that was answered all the same is one that changed it.
-    let redacted = guardrails
-        .iter()
-        .any(|guardrail| guardrail.masked() || guardrail.is("guardrail_intervened"));
-    if guardrails
-        .iter()
-        .any(|guardrail| guardrail.is("guardrail_flagged"))
-    {
-        let outcome = if redacted {
-            Outcome::Redacted
-        } else {
-            Outcome::Delivered
-        };
+    let redacted = guardrails.iter().any(|guardrail| guardrail.masked() || guardrail.is("guardrail_intervened"));
+    if guardrails.iter().any(|guardrail| guardrail.is("guardrail_flagged")) {
+        let outcome = if redacted { Outcome::Redacted } else { Outcome::Delivered };
         (Category::Escalation, Decision::Escalate, outcome)
     } else if redacted {
         (Category::Redaction, Decision::Redact, Outcome::Redacted)
     } else {
-        (
-            Category::Normal,
-            undisturbed(guardrails),
-            Outcome::Delivered,
-        )
+        (Category::Normal, undisturbed(guardrails), Outcome::Delivered)
     }
 }
 
 fn refused_or_failed(payload: &Payload<'_>) -> (Category, Decision, Outcome) {
     let guardrails = payload.guardrails();
-    let mut intervened = guardrails
-        .iter()
-        .filter(|guardrail| guardrail.is("guardrail_intervened"))
-        .peekable();
+    let mut intervened = guardrails.iter().filter(|guardrail| guardrail.is("guardrail_intervened")).peekable();
     if intervened.peek().is_some() {
-        return if intervened
-            .any(|guardrail| guardrail.guardrail_action.as_deref() == Some(ESCALATE_ACTION))
-        {
+        return if intervened.any(|guardrail| guardrail.guardrail_action.as_deref() == Some(ESCALATE_ACTION)) {
             (Category::Escalation, Decision::Escalate, Outcome::Escalated)
         } else {
             (Category::Block, Decision::Block, Outcome::Blocked)
@@ -91,13 +73,10 @@ fn refused_or_failed(payload: &Payload<'_>) -> (Category, Decision, Outcome) {
 
 /// The category of a refusal by the gateway itself, `None` when it was no refusal.
 fn gateway_refusal(error: &ErrorInformation) -> Option<Category> {
-    let by_gateway =
-        text(error.error_rate_limit_category.as_ref()).is_some_and(|by| by.starts_with("litellm_"));
+    let by_gateway = text(error.error_rate_limit_category.as_ref()).is_some_and(|by| by.starts_with("litellm_"));
     if text(error.error_rate_limit_type.as_ref()) == Some("budget") {
         Some(Category::Cost)
-    } else if text(error.error_code.as_ref()) == Some("401")
-        && text(error.llm_provider.as_ref()).is_none()
-    {
+    } else if text(error.error_code.as_ref()) == Some("401") && text(error.llm_provider.as_ref()).is_none() {
         Some(Category::Auth)
     } else {
         by_gateway.then_some(Category::Block)
@@ -106,9 +85,5 @@ fn gateway_refusal(error: &ErrorInformation) -> Option<Category> {
 
 fn undisturbed(guardrails: &[Guardrail]) -> Decision {
     let answered = |guardrail: &Guardrail| guardrail.is("success");
-    if !guardrails.is_empty() && guardrails.iter().all(answered) {
-        Decision::Allow
-    } else {
-        Decision::None
-    }
+    if !guardrails.is_empty() && guardrails.iter().all(answered) { Decision::Allow } else { Decision::None }
 }

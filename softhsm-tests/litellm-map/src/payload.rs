@@ -157,10 +157,7 @@ impl Guardrail {
     /// Whether it masked anything.
     #[must_use]
     pub fn masked(&self) -> bool {
-        self.masked_entity_count
-            .iter()
-            .flatten()
-            .any(|(_, count)| *count > 0)
+        self.masked_entity_count.iter().flatten().any(|(_, count)| *count > 0)
     }
 }
 
@@ -180,8 +177,7 @@ impl<'a> Payload<'a> {
     /// The answer, unless it is empty, as LiteLLM logs it for calls that got none.
     #[must_use]
     pub fn answer(&self) -> Option<&'a RawValue> {
-        self.response
-            .filter(|raw| !matches!(raw.get(), "{}" | "[]" | "\"\""))
+        self.response.filter(|raw| !matches!(raw.get(), "{}" | "[]" | "\"\""))
     }
 }
 

@@ -1,20 +1,13 @@
 //! One captured payload of each kind of call, and what its event must say. The excerpts are lines
 //! of `testdata/litellm-raw.jsonl` as LiteLLM logged them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests, which may stop at the first surprise"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may stop at the first surprise")]
 
 use countersign_litellm_map::map_payload;
 use serde_json::{Value, json};
 
 /// The event of an excerpt, as the JSON that would be written.
 fn event(excerpt: &str) -> Value {
-    let path = format!(
-        "{}/tests/excerpts/{excerpt}.json",
-        env!("CARGO_MANIFEST_DIR")
-    );
+    let path = format!("{}/tests/excerpts/{excerpt}.json", env!("CARGO_MANIFEST_DIR"));
     let line = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     serde_json::to_value(map_payload(&line).unwrap()).unwrap()
 }
@@ -38,44 +31,23 @@ fn answered() {
     assert_eq!(event["event_id"], "01a1f900-6290-7ed9-98b8-1f49f7ddb328");
     let facts = &event["facts"];
     assert_eq!(facts["occurred_at"], "2026-11-20T12:48:34.448928Z");
-    assert_eq!(
-        facts["agent"],
-        json!({"id": "claims-assistant", "name": "claims-assistant", "version": "3.2.1"})
-    );
+    assert_eq!(facts["agent"], json!({"id": "claims-assistant", "name": "claims-assistant", "version": "3.2.1"}));
     assert_eq!(facts["role"], "adjuster");
     assert_eq!(facts["team"], "Claims Handling");
     assert_eq!(facts["org"], "org-northwind");
     assert_eq!(facts["session_id"], "db32e8a7-d7eb-4507-bf50-565372432c97");
     assert_eq!(facts["request_id"], "095cb984-4fa0-4f93-b166-d0b9edb828aa");
     assert_eq!(facts["trace_id"], "68c1a991578fc3e73a416584e0ac61dc");
-    assert_eq!(
-        facts["model"],
-        json!({"provider": "openai", "name": "gpt-4o"})
-    );
+    assert_eq!(facts["model"], json!({"provider": "openai", "name": "gpt-4o"}));
     assert_eq!(facts["policy_results"].as_array().unwrap().len(), 5);
-    assert_eq!(
-        facts["policy_results"][1],
-        json!({"name": "secrets-block", "outcome": "success"})
-    );
-    for absent in [
-        "policy",
-        "tool",
-        "reason_code",
-        "classification",
-        "redactions",
-    ] {
+    assert_eq!(facts["policy_results"][1], json!({"name": "secrets-block", "outcome": "success"}));
+    for absent in ["policy", "tool", "reason_code", "classification", "redactions"] {
         assert!(facts.get(absent).is_none(), "{absent}");
     }
-    assert_eq!(
-        event["subject"]["actor"],
-        json!({"id": "helen.osei", "type": "user"})
-    );
+    assert_eq!(event["subject"]["actor"], json!({"id": "helen.osei", "type": "user"}));
     assert!(event["subject"].get("on_behalf_of").is_none());
     let request = content(&event, "request");
-    assert_eq!(
-        request["messages"][0]["content"],
-        "Row\tC-55597\tvalue\t8211\nRow\t𝄞\t½\t№ 7"
-    );
+    assert_eq!(request["messages"][0]["content"], "Row\tC-55597\tvalue\t8211\nRow\t𝄞\t½\t№ 7");
     assert_eq!(request["parameters"], json!({"stream": false}));
     assert_eq!(
         content(&event, "response")["choices"][0]["message"]["content"],
@@ -86,15 +58,9 @@ fn answered() {
 #[test]
 fn cost_and_tokens() {
     let facts = &event("reported_usage")["facts"];
-    assert_eq!(
-        facts["tokens"],
-        json!({"prompt": "3979", "completion": "432"})
-    );
+    assert_eq!(facts["tokens"], json!({"prompt": "3979", "completion": "432"}));
     // 3979 × 0.00000007 + 432 × 0.00000031, logged as 0.00041245.
-    assert_eq!(
-        facts["cost"],
-        json!({"settled": "0.00041245", "currency": "USD"})
-    );
+    assert_eq!(facts["cost"], json!({"settled": "0.00041245", "currency": "USD"}));
     // Logged as 2e-07.
     assert_eq!(event("embedding")["facts"]["cost"]["settled"], "0.0000002");
     // A model free of charge was still charged: nothing.
@@ -102,10 +68,7 @@ fn cost_and_tokens() {
     // A call that was not answered has no cost and no tokens, though LiteLLM logs zeros.
     for refused in ["blocked", "rate_limit", "budget", "mcp_tool"] {
         let facts = &event(refused)["facts"];
-        assert!(
-            facts.get("cost").is_none() && facts.get("tokens").is_none(),
-            "{refused}"
-        );
+        assert!(facts.get("cost").is_none() && facts.get("tokens").is_none(), "{refused}");
     }
 }
 
@@ -119,49 +82,28 @@ fn streamed() {
         content(&event, "response")["choices"][0]["message"]["content"],
         "Yes 👍🏿 — the family plan covers 2461. ❤️\u{200d}🔥"
     );
-    assert!(
-        self::event("plain")["facts"]["attributes"]
-            .get("stream")
-            .is_none()
-    );
+    assert!(self::event("plain")["facts"]["attributes"].get("stream").is_none());
 }
 
 #[test]
 fn redacted_request() {
     let event = event("masked_input");
     assert_eq!(outcome(&event), ["redaction", "redact", "redacted"]);
-    assert_eq!(
-        event["facts"]["redactions"],
-        json!([{"label": "iban", "field": "request", "count": "1"}])
-    );
+    assert_eq!(event["facts"]["redactions"], json!([{"label": "iban", "field": "request", "count": "1"}]));
     assert_eq!(event["facts"]["policy"], json!({"id": "pii-mask-input"}));
     assert_eq!(event["facts"]["classification"], json!(["iban"]));
-    let asked = content(&event, "request")["messages"][0]["content"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let asked = content(&event, "request")["messages"][0]["content"].as_str().unwrap().to_owned();
     assert!(asked.contains("[IBAN_REDACTED]"), "{asked}");
 }
 
 #[test]
 fn redacted_answers() {
-    for (excerpt, stream) in [
-        ("masked_output", Value::Null),
-        ("masked_stream_output", json!("true")),
-    ] {
+    for (excerpt, stream) in [("masked_output", Value::Null), ("masked_stream_output", json!("true"))] {
         let event = event(excerpt);
         assert_eq!(outcome(&event), ["redaction", "redact", "redacted"]);
-        assert_eq!(
-            event["facts"]["redactions"],
-            json!([{"label": "email", "field": "response", "count": "1"}])
-        );
+        assert_eq!(event["facts"]["redactions"], json!([{"label": "email", "field": "response", "count": "1"}]));
         assert_eq!(event["facts"]["attributes"]["stream"], stream);
-        assert!(
-            event["response"]["text"]
-                .as_str()
-                .unwrap()
-                .contains("[EMAIL_REDACTED]")
-        );
+        assert!(event["response"]["text"].as_str().unwrap().contains("[EMAIL_REDACTED]"));
     }
 }
 
@@ -185,14 +127,8 @@ fn blocked_by_tool_permission() {
     let event = event("denied_tool");
     assert_eq!(outcome(&event), ["block", "block", "blocked"]);
     assert_eq!(event["facts"]["policy"], json!({"id": "tool-permission"}));
-    let detail = event["facts"]["policy_results"][4]["detail"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    assert!(
-        detail.ends_with("Tool 'payments_transfer' denied by rule 'no-payments'"),
-        "{detail}"
-    );
+    let detail = event["facts"]["policy_results"][4]["detail"].as_str().unwrap().to_owned();
+    assert!(detail.ends_with("Tool 'payments_transfer' denied by rule 'no-payments'"), "{detail}");
 }
 
 #[test]
@@ -224,10 +160,7 @@ fn refused_by_the_gateway_itself() {
     let event = event("unknown_key");
     assert_eq!(outcome(&event), ["auth", "block", "blocked"]);
     assert!(event.get("subject").is_none(), "nobody is known");
-    assert_eq!(
-        event["facts"]["agent"],
-        json!({"name": "support-desk", "version": "4.0.0-rc.2"})
-    );
+    assert_eq!(event["facts"]["agent"], json!({"name": "support-desk", "version": "4.0.0-rc.2"}));
     let event = self::event("budget");
     assert_eq!(outcome(&event), ["cost", "block", "blocked"]);
     assert_eq!(event["facts"]["reason_code"], "429_BUDGET_EXCEEDED");
@@ -237,18 +170,12 @@ fn refused_by_the_gateway_itself() {
 fn tool_calls() {
     let wanted = event("tool_call");
     assert_eq!(wanted["type"], "llm.tool_call");
-    assert_eq!(
-        wanted["facts"]["tool"],
-        json!({"name": "lookup_policy", "call_id": "call_589c46544415c47b"})
-    );
+    assert_eq!(wanted["facts"]["tool"], json!({"name": "lookup_policy", "call_id": "call_589c46544415c47b"}));
     assert_eq!(wanted["facts"]["attributes"]["tool_calls"], "1");
     let made = event("mcp_tool");
     assert_eq!(made["type"], "tool.call");
     assert_eq!(outcome(&made), ["normal", "none", "delivered"]);
-    assert_eq!(
-        made["facts"]["tool"],
-        json!({"name": "exchange_rate", "server": "claims_db"})
-    );
+    assert_eq!(made["facts"]["tool"], json!({"name": "exchange_rate", "server": "claims_db"}));
     assert!(made["facts"].get("model").is_none());
     assert_eq!(
         content(&made, "request"),

@@ -60,11 +60,16 @@ impl Checker<'_> {
         for seq in &proof.seqs {
             from += leaves[from..].partition_point(|leaf| leaf.seq < *seq);
             let Some(leaf) = leaves.get(from).filter(|leaf| leaf.seq == *seq) else {
-                return Err(problem(AlarmReason::Proof, "a proof of the answer's records", format!("one of record {seq}")));
+                return Err(problem(
+                    AlarmReason::Proof,
+                    "a proof of the answer's records",
+                    format!("one of record {seq}"),
+                ));
             };
             wanted.push((*seq, leaf.hash));
         }
-        let false_proof = |found: String| problem(AlarmReason::Proof, "hashes that lead to the checkpoint's root", found);
+        let false_proof =
+            |found: String| problem(AlarmReason::Proof, "hashes that lead to the checkpoint's root", found);
         let hashes: Result<Vec<Hash>, _> = proof.hashes.iter().map(|hash| Hash::try_from(&hash[..])).collect();
         let hashes = hashes.map_err(|error| false_proof(error.to_string()))?;
         let (size, root) = (checkpoint.signed.checkpoint().size, checkpoint.signed.checkpoint().root);
@@ -101,7 +106,8 @@ impl Checker<'_> {
             let text = |hash: Hash| format!("leaf hash {hash} of record {}", signed.seq);
             *step = Step::Failed(problem(AlarmReason::Fork, text(proven), text(ours)));
         } else if checked.kid != checkpoint.kid {
-            *step = Step::Failed(problem(AlarmReason::Key, format!("a checkpoint by key {}", checked.kid), checkpoint.kid));
+            *step =
+                Step::Failed(problem(AlarmReason::Key, format!("a checkpoint by key {}", checked.kid), checkpoint.kid));
         } else {
             let inclusion = Proof::Inclusion { checkpoint: Arc::clone(&checkpoint.signed), path: path.to_vec() };
             let (receipt, prev) = self.receipt(signed, checked, inclusion);

@@ -97,7 +97,8 @@ pub(super) fn check(
         None => diagnose(trust, sent, signed, true)?,
     };
     if signed.leaf_hash != leaf.as_bytes()[..] {
-        let found = Hash::try_from(&signed.leaf_hash[..]).map_or_else(|error| error.to_string(), |hash| hash.to_string());
+        let found =
+            Hash::try_from(&signed.leaf_hash[..]).map_or_else(|error| error.to_string(), |hash| hash.to_string());
         return Err(problem(AlarmReason::Leaf, leaf, found));
     }
     Ok(Checked { leaf, prev, time, kid, salts })
@@ -114,7 +115,10 @@ fn salts(sent: &Sent, signed: &v1::Signed) -> Result<Salts, Problem> {
             return Err(wrong(format!("a salt of part {name}"), "none".to_owned()));
         };
         let Ok(salt) = <[u8; SALT_LEN]>::try_from(&given.salt[..]) else {
-            return Err(wrong(format!("{SALT_LEN} bytes of salt of part {name}"), format!("{} bytes", given.salt.len())));
+            return Err(wrong(
+                format!("{SALT_LEN} bytes of salt of part {name}"),
+                format!("{} bytes", given.salt.len()),
+            ));
         };
         if ours.is_some_and(|ours| ours != salt) {
             return Err(wrong(format!("the salt of part {name} that was sent"), "another one".to_owned()));
@@ -137,8 +141,8 @@ fn diagnose(
     signed: &v1::Signed,
     parts: bool,
 ) -> Result<(Timestamp, Hash, Kid), Problem> {
-    let Record { header, content } = Record::parse(&signed.record)
-        .map_err(|error| problem(AlarmReason::Record, "a record", error))?;
+    let Record { header, content } =
+        Record::parse(&signed.record).map_err(|error| problem(AlarmReason::Record, "a record", error))?;
     same(AlarmReason::Trail, "trail", trust.origin.as_ref(), &header.trail)?;
     same(AlarmReason::Seq, "seq", &signed.seq, &header.seq)?;
     let Content::Event(found) = content else {

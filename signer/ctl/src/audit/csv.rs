@@ -35,14 +35,11 @@ pub(crate) async fn run(args: &ExportArgs, out: &Path, output: Output) -> Outcom
         return Err(usage("--csv is of one trail").todo("Give exactly one --trail."));
     };
     if !args.withhold.is_empty() {
-        return Err(
-            usage("--withhold goes with --out: the table never holds request or response")
-                .todo("Leave --withhold out."),
-        );
+        return Err(usage("--withhold goes with --out: the table never holds request or response")
+            .todo("Leave --withhold out."));
     }
     if out.exists() && !args.force {
-        return Err(failed(format!("{} exists", out.display()))
-            .todo("Give --force to replace it, or another --csv."));
+        return Err(failed(format!("{} exists", out.display())).todo("Give --force to replace it, or another --csv."));
     }
     let mut remote = Remote::connect(&args.connect).await?;
     let trust = remote.trust().await?;
@@ -62,21 +59,13 @@ pub(crate) async fn run(args: &ExportArgs, out: &Path, output: Output) -> Outcom
         };
         let page = stored::page(&mut remote, request).await?;
         let before = tree.size();
-        for record in page
-            .records
-            .iter()
-            .take_while(|record| record.seq < head.size)
-        {
+        for record in page.records.iter().take_while(|record| record.seq < head.size) {
             if record.seq != tree.size() {
-                return Err(missing(
-                    tree.size(),
-                    &format!("record {} came instead", record.seq),
-                ));
+                return Err(missing(tree.size(), &format!("record {} came instead", record.seq)));
             }
             let checked = stored::check(&trust, trail, record)?;
             part.write(&line(flat::row(&checked).into_iter())?)?;
-            tree.push(checked.leaf)
-                .map_err(|error| failed(error.to_string()))?;
+            tree.push(checked.leaf).map_err(|error| failed(error.to_string()))?;
         }
         if tree.size() == before {
             return Err(missing(before, "the daemon gave none"));
@@ -91,49 +80,29 @@ pub(crate) async fn run(args: &ExportArgs, out: &Path, output: Output) -> Outcom
             head.size,
             head.root
         );
-        return Err(Failure::new(Exit::Tampered, message).todo(
-            "Nothing was written. Export the evidence and verify it with countersign-verify.",
-        ));
+        return Err(Failure::new(Exit::Tampered, message)
+            .todo("Nothing was written. Export the evidence and verify it with countersign-verify."));
     }
     part.keep()?;
-    let view = View {
-        file: out.to_owned(),
-        trail: trail.to_string(),
-        records: head.size,
-        root: head.root.to_string(),
-    };
+    let view = View { file: out.to_owned(), trail: trail.to_string(), records: head.size, root: head.root.to_string() };
     output.show(&view, |view| {
         fields(&[
             ("Table", view.file.display().to_string()),
-            (
-                "Records",
-                format!(
-                    "{} of {}, all of them under its signed head",
-                    view.records, view.trail
-                ),
-            ),
+            ("Records", format!("{} of {}, all of them under its signed head", view.records, view.trail)),
             ("Root", view.root.clone()),
         ])
     })
 }
 
 fn missing(seq: u64, problem: &str) -> Failure {
-    Failure::new(
-        Exit::Tampered,
-        format!("record {seq} is missing: {problem}"),
-    )
-    .todo("Nothing was written.")
+    Failure::new(Exit::Tampered, format!("record {seq} is missing: {problem}")).todo("Nothing was written.")
 }
 
 /// One line of CSV (RFC 4180), its formulas disarmed.
 fn line(cells: impl Iterator<Item = String>) -> Outcome<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer
-        .write_record(cells.map(flat::disarm))
-        .map_err(|error| failed(format!("CSV: {error}")))?;
-    writer
-        .into_inner()
-        .map_err(|error| failed(format!("CSV: {error}")))
+    writer.write_record(cells.map(flat::disarm)).map_err(|error| failed(format!("CSV: {error}")))?;
+    writer.into_inner().map_err(|error| failed(format!("CSV: {error}")))
 }
 
 #[cfg(test)]
@@ -144,9 +113,6 @@ mod tests {
     fn a_line_is_quoted_and_disarmed() {
         let cells = ["=1+1", "a,b", "say \"hi\"", "two\nlines", "plain"].map(str::to_owned);
         let text = String::from_utf8(line(cells.into_iter()).unwrap()).unwrap();
-        assert_eq!(
-            text,
-            "'=1+1,\"a,b\",\"say \"\"hi\"\"\",\"two\nlines\",plain\n"
-        );
+        assert_eq!(text, "'=1+1,\"a,b\",\"say \"\"hi\"\"\",\"two\nlines\",plain\n");
     }
 }

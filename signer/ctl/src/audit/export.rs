@@ -27,63 +27,40 @@ pub(crate) async fn run(args: &ExportArgs, output: Output) -> Outcome {
     match (&args.out, &args.csv) {
         (Some(out), None) => bundle(args, out, output).await,
         (None, Some(out)) => csv::run(args, out, output).await,
-        _ => Err(usage("what to export is not clear").todo(
-            "Give --out evidence.zip for the evidence bundle, or --csv FILE with one --trail.",
-        )),
+        _ => Err(usage("what to export is not clear")
+            .todo("Give --out evidence.zip for the evidence bundle, or --csv FILE with one --trail.")),
     }
 }
 
 async fn bundle(args: &ExportArgs, out: &Path, output: Output) -> Outcome {
     if out.exists() && !args.force {
-        return Err(failed(format!("{} exists", out.display()))
-            .todo("Give --force to replace it, or another --out."));
+        return Err(failed(format!("{} exists", out.display())).todo("Give --force to replace it, or another --out."));
     }
     let mut remote = Remote::connect(&args.connect).await?;
     let request = v1::ExportRequest {
         trails: args.trail.iter().map(ToString::to_string).collect(),
         withhold: args.withhold.iter().map(ToString::to_string).collect(),
     };
-    let mut stream = remote
-        .audit
-        .export(request)
-        .await
-        .map_err(|status| of_status(&status))?
-        .into_inner();
+    let mut stream = remote.audit.export(request).await.map_err(|status| of_status(&status))?.into_inner();
     let mut part = Partial::create(out)?;
     let progress = Progress::bytes(args.progress, "export");
     let mut bytes = 0u64;
-    while let Some(message) = stream
-        .message()
-        .await
-        .map_err(|status| of_status(&status))?
-    {
+    while let Some(message) = stream.message().await.map_err(|status| of_status(&status))? {
         part.write(&message.chunk)?;
         bytes += message.chunk.len() as u64;
         progress.at(bytes);
     }
     progress.done();
     part.keep()?;
-    let genesis = remote
-        .profile
-        .pinned()
-        .map_or("FINGERPRINT".to_owned(), |hash: Hash| hash.to_string());
-    output.show(
-        &View {
-            file: out.to_owned(),
-            bytes,
-        },
-        |view| {
-            let next = format!(
-                "countersign-verify {} --genesis {genesis}",
-                view.file.display()
-            );
-            fields(&[
-                ("Evidence", view.file.display().to_string()),
-                ("Bytes", view.bytes.to_string()),
-                ("Verify it with", next),
-            ])
-        },
-    )
+    let genesis = remote.profile.pinned().map_or("FINGERPRINT".to_owned(), |hash: Hash| hash.to_string());
+    output.show(&View { file: out.to_owned(), bytes }, |view| {
+        let next = format!("countersign-verify {} --genesis {genesis}", view.file.display());
+        fields(&[
+            ("Evidence", view.file.display().to_string()),
+            ("Bytes", view.bytes.to_string()),
+            ("Verify it with", next),
+        ])
+    })
 }
 
 /// A file that gets its name when it is whole and durable.
@@ -100,20 +77,14 @@ impl Partial {
         part.push(format!(".{}.part", std::process::id()));
         let part = PathBuf::from(part);
         let file = File::create_new(&part).map_err(|error| files::io("write", &part, &error))?;
-        Ok(Partial {
-            file: Some(file),
-            part,
-            name: name.to_owned(),
-        })
+        Ok(Partial { file: Some(file), part, name: name.to_owned() })
     }
 
     /// Appends.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Outcome {
         let part = &self.part;
         match &mut self.file {
-            Some(file) => file
-                .write_all(bytes)
-                .map_err(|error| files::io("write", part, &error)),
+            Some(file) => file.write_all(bytes).map_err(|error| files::io("write", part, &error)),
             None => Ok(()),
         }
     }
@@ -123,11 +94,7 @@ impl Partial {
         let Some(file) = self.file.take() else {
             return Ok(());
         };
-        let folder = self
-            .name
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
+        let folder = self.name.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let kept = file
             .sync_all()
             .and_then(|()| fs::rename(&self.part, &self.name))

@@ -100,13 +100,8 @@ const FACTS: [(&str, &str); 29] = [
 ];
 
 /// The members of `subject`, as paths.
-const SUBJECT: [(&str, &str); 5] = [
-    ("actor", "id"),
-    ("actor", "type"),
-    ("actor", "name"),
-    ("on_behalf_of", "id"),
-    ("attributes", ""),
-];
+const SUBJECT: [(&str, &str); 5] =
+    [("actor", "id"), ("actor", "type"), ("actor", "name"), ("on_behalf_of", "id"), ("attributes", "")];
 
 /// The cells of a record, one for each column.
 pub(crate) fn row(checked: &Checked) -> Vec<String> {
@@ -117,14 +112,7 @@ pub(crate) fn row(checked: &Checked) -> Vec<String> {
     match &checked.record.content {
         Content::Event(event) => {
             row.extend(["event".to_owned(), type_name]);
-            row.extend(
-                [
-                    event.category.word(),
-                    event.decision.word(),
-                    event.result.word(),
-                ]
-                .map(str::to_owned),
-            );
+            row.extend([event.category.word(), event.decision.word(), event.result.word()].map(str::to_owned));
             row.extend([event.client.to_string(), event.event_id.to_string()]);
             tail.extend([links(event), parts(checked), String::new()]);
         }
@@ -135,11 +123,7 @@ pub(crate) fn row(checked: &Checked) -> Vec<String> {
         }
     }
     let kids: Vec<String> = header.kids.iter().map(ToString::to_string).collect();
-    row.extend([
-        checked.leaf.to_string(),
-        header.prev.to_string(),
-        kids.join("; "),
-    ]);
+    row.extend([checked.leaf.to_string(), header.prev.to_string(), kids.join("; ")]);
     row.extend(tail);
     let facts = json(checked, "facts");
     row.extend(FACTS.iter().map(|path| cell(member(&facts, path))));
@@ -150,28 +134,19 @@ pub(crate) fn row(checked: &Checked) -> Vec<String> {
 }
 
 fn member<'a>(value: &'a Value, (first, second): &(&str, &str)) -> &'a Value {
-    if second.is_empty() {
-        &value[*first]
-    } else {
-        &value[*first][*second]
-    }
+    if second.is_empty() { &value[*first] } else { &value[*first][*second] }
 }
 
 /// A part's JSON; null where it is not held.
 fn json(checked: &Checked, name: &str) -> Value {
     let part = checked.parts.iter().find(|part| part.name.as_str() == name);
     let content = part.and_then(|part| part.content.as_ref());
-    content
-        .and_then(|content| serde_json::from_slice(&content.data).ok())
-        .unwrap_or(Value::Null)
+    content.and_then(|content| serde_json::from_slice(&content.data).ok()).unwrap_or(Value::Null)
 }
 
 fn links(event: &Event) -> String {
-    let links: Vec<String> = event
-        .links
-        .iter()
-        .map(|link| format!("{} {} {}", link.rel, link.trail, link.seq))
-        .collect();
+    let links: Vec<String> =
+        event.links.iter().map(|link| format!("{} {} {}", link.rel, link.trail, link.seq)).collect();
     links.join("; ")
 }
 
@@ -180,11 +155,8 @@ fn parts(checked: &Checked) -> String {
         PartState::Held => "held",
         PartState::Withheld => "withheld",
     };
-    let parts: Vec<String> = checked
-        .parts
-        .iter()
-        .map(|part| format!("{} {}", part.name, state(part.state())))
-        .collect();
+    let parts: Vec<String> =
+        checked.parts.iter().map(|part| format!("{} {}", part.name, state(part.state()))).collect();
     parts.join("; ")
 }
 
@@ -202,11 +174,7 @@ fn cell(value: &Value) -> String {
 /// with `=`, `+`, `-`, `@`, a tab or a carriage return. One that begins with an apostrophe gets
 /// another, so that stripping one gives every cell back.
 pub(crate) fn disarm(cell: String) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) {
-        format!("'{cell}")
-    } else {
-        cell
-    }
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) { format!("'{cell}") } else { cell }
 }
 
 #[cfg(test)]
@@ -230,10 +198,8 @@ mod tests {
         let part = |name: &str, data: Option<&str>| Part {
             name: PartName::parse(name).unwrap(),
             commitment: Hash::of(b""),
-            content: data.map(|data| PartContent {
-                media_type: "application/json".to_owned(),
-                data: data.as_bytes().to_vec(),
-            }),
+            content: data
+                .map(|data| PartContent { media_type: "application/json".to_owned(), data: data.as_bytes().to_vec() }),
         };
         let facts = r#"{"agent":{"name":"+agent"},"classification":["a","b"],"cost":{"settled":"-0.5"},"model":{"name":"m"},"tokens":{"prompt":"12"}}"#;
         Checked {

@@ -43,25 +43,13 @@ pub(crate) struct Heads {
 impl Heads {
     /// Opens the folder and waits for other runs that hold it.
     pub(crate) fn open(fingerprint: Hash) -> Outcome<Heads> {
-        let folder = state_home()?
-            .join("countersign")
-            .join(fingerprint.to_string())
-            .join("heads");
-        fs::create_dir_all(&folder)
-            .map_err(|error| files::io("make the folder", &folder, &error))?;
+        let folder = state_home()?.join("countersign").join(fingerprint.to_string()).join("heads");
+        fs::create_dir_all(&folder).map_err(|error| files::io("make the folder", &folder, &error))?;
         let path = folder.join(".lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path);
-        let lock = lock
-            .and_then(|lock| lock.lock().map(|()| lock))
-            .map_err(|error| files::io("lock", &path, &error))?;
-        Ok(Heads {
-            folder,
-            _lock: lock,
-        })
+        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock =
+            lock.and_then(|lock| lock.lock().map(|()| lock)).map_err(|error| files::io("lock", &path, &error))?;
+        Ok(Heads { folder, _lock: lock })
     }
 
     /// Checks a verified head of `trail` against the last one seen, in whichever direction, and
@@ -80,7 +68,8 @@ impl Heads {
         }
         let last = files::read(&path, MAX_NOTE_LEN)?;
         let last = trust.checkpoint(trail, &last).map_err(|failure| {
-            failed(format!("{}: {failure}", path.display())).todo("The remembered head was changed on this machine; compare it with a copy before you remove it.")
+            failed(format!("{}: {failure}", path.display()))
+                .todo("The remembered head was changed on this machine; compare it with a copy before you remove it.")
         })?;
         let (last, head) = (last.checkpoint(), new.checkpoint());
         if last.size == head.size {
@@ -90,14 +79,9 @@ impl Heads {
                 Err(self.fork(trail, last, new, "two roots at one size"))
             };
         }
-        let (old, newer) = if last.size < head.size {
-            (last, head)
-        } else {
-            (head, last)
-        };
+        let (old, newer) = if last.size < head.size { (last, head) } else { (head, last) };
         let hashes = proof(remote, trail, old, newer).await?;
-        if let Err(error) = verify_consistency(old.size, newer.size, &hashes, old.root, newer.root)
-        {
+        if let Err(error) = verify_consistency(old.size, newer.size, &hashes, old.root, newer.root) {
             return Err(self.fork(trail, last, new, &error.to_string()));
         }
         if last.size > head.size {
@@ -108,26 +92,14 @@ impl Heads {
     }
 
     /// Keeps the contradicting checkpoint; the alarm has both sides in it.
-    fn fork(
-        &self,
-        trail: &Origin,
-        last: &Checkpoint,
-        new: &SignedCheckpoint,
-        problem: &str,
-    ) -> Failure {
+    fn fork(&self, trail: &Origin, last: &Checkpoint, new: &SignedCheckpoint, problem: &str) -> Failure {
         let head = new.checkpoint();
-        let kept = self.folder.join(format!(
-            "{}.{}-{:.16}.fork",
-            trail.path_segment(),
-            head.size,
-            head.root.to_string()
-        ));
+        let kept =
+            self.folder.join(format!("{}.{}-{:.16}.fork", trail.path_segment(), head.size, head.root.to_string()));
         let where_kept = match files::write(&kept, &new.to_bytes(), true) {
-            Ok(()) => format!(
-                "both are kept: {} and {}",
-                self.folder.join(trail.path_segment()).display(),
-                kept.display()
-            ),
+            Ok(()) => {
+                format!("both are kept: {} and {}", self.folder.join(trail.path_segment()).display(), kept.display())
+            }
             Err(failure) => format!("the new one could not be kept: {failure}"),
         };
         let message = format!(
@@ -139,17 +111,8 @@ impl Heads {
 }
 
 /// The consistency proof between two sizes.
-async fn proof(
-    remote: &mut Remote,
-    trail: &Origin,
-    old: &Checkpoint,
-    new: &Checkpoint,
-) -> Outcome<Vec<Hash>> {
-    let request = v1::GetConsistencyRequest {
-        trail: trail.to_string(),
-        old_size: old.size,
-        new_size: new.size,
-    };
+async fn proof(remote: &mut Remote, trail: &Origin, old: &Checkpoint, new: &Checkpoint) -> Outcome<Vec<Hash>> {
+    let request = v1::GetConsistencyRequest { trail: trail.to_string(), old_size: old.size, new_size: new.size };
     let answer = remote.audit.get_consistency(request).await.map_err(|status| {
         let unproven = matches!(status.code(), Code::InvalidArgument | Code::NotFound | Code::OutOfRange | Code::FailedPrecondition);
         let failure = of_status(&status);
@@ -161,27 +124,16 @@ async fn proof(
             .todo("The trail may have lost its end, for instance by a restored backup. Keep the remembered head and tell the administrators.")
     })?;
     let parse = |hash: &[u8]| {
-        Hash::try_from(hash).map_err(|error| {
-            Failure::new(
-                Exit::Malformed,
-                format!("consistency proof of {trail}: {error}"),
-            )
-        })
+        Hash::try_from(hash)
+            .map_err(|error| Failure::new(Exit::Malformed, format!("consistency proof of {trail}: {error}")))
     };
-    answer
-        .into_inner()
-        .hashes
-        .iter()
-        .map(|hash| parse(hash))
-        .collect()
+    answer.into_inner().hashes.iter().map(|hash| parse(hash)).collect()
 }
 
 /// `$XDG_STATE_HOME`, or its default (XDG Base Directory Specification).
 fn state_home() -> Outcome<PathBuf> {
     let absolute = |path: PathBuf| Some(path).filter(|path| path.is_absolute());
-    let given = env::var_os("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .and_then(absolute);
+    let given = env::var_os("XDG_STATE_HOME").map(PathBuf::from).and_then(absolute);
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
     given.or_else(home).ok_or_else(|| {
         failed("neither XDG_STATE_HOME nor HOME is set")

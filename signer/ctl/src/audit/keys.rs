@@ -41,57 +41,25 @@ pub(crate) async fn run(args: &KeysArgs, output: Output) -> Outcome {
         None => None,
     };
     let request = v1::ListKeysRequest {
-        kid: args
-            .kid
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        trail: args
-            .trail
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        kid: args.kid.as_ref().map(ToString::to_string).unwrap_or_default(),
+        trail: args.trail.as_ref().map(ToString::to_string).unwrap_or_default(),
         at_seq: args.at_seq,
-        at_time: args
-            .at_time
-            .map(|time| time.to_string())
-            .unwrap_or_default(),
+        at_time: args.at_time.map(|time| time.to_string()).unwrap_or_default(),
     };
-    let answer = remote
-        .audit
-        .list_keys(request)
-        .await
-        .map_err(|status| of_status(&status))?;
-    let views = answer
-        .into_inner()
-        .keys
-        .iter()
-        .map(|key| view(key, trust.as_ref()))
-        .collect::<Outcome<Vec<View>>>()?;
+    let answer = remote.audit.list_keys(request).await.map_err(|status| of_status(&status))?;
+    let views = answer.into_inner().keys.iter().map(|key| view(key, trust.as_ref())).collect::<Outcome<Vec<View>>>()?;
     if let Some(folder) = &args.out {
         write_all(folder, &views)?;
     }
     if args.pem {
-        return output.raw(
-            views
-                .iter()
-                .map(|view| view.key.pem())
-                .collect::<String>()
-                .as_bytes(),
-        );
+        return output.raw(views.iter().map(|view| view.key.pem()).collect::<String>().as_bytes());
     }
     if args.jwks {
-        return output.line(
-            &serde_json::to_string_pretty(&jwks(&views))
-                .map_err(|error| failed(error.to_string()))?,
-        );
+        return output.line(&serde_json::to_string_pretty(&jwks(&views)).map_err(|error| failed(error.to_string()))?);
     }
     if args.vkey {
-        let lines: String = views
-            .iter()
-            .filter_map(|view| view.vkey.as_ref())
-            .map(|line| format!("{line}\n"))
-            .collect();
+        let lines: String =
+            views.iter().filter_map(|view| view.vkey.as_ref()).map(|line| format!("{line}\n")).collect();
         return output.raw(lines.as_bytes());
     }
     output.show(&views, |views| text(views))
@@ -101,42 +69,30 @@ pub(crate) async fn run(args: &KeysArgs, output: Output) -> Outcome {
 /// that and for what the genesis authorises it.
 fn view(key: &v1::Key, trust: Option<&Trust>) -> Outcome<View> {
     let broken = |problem: String| {
-        Failure::new(
-            Exit::Tampered,
-            format!("key {:.64} as the daemon lists it: {problem}", key.kid),
-        )
+        Failure::new(Exit::Tampered, format!("key {:.64} as the daemon lists it: {problem}", key.kid))
     };
     let public = PublicKey::from_spki_der(&key.spki).map_err(|error| broken(error.to_string()))?;
     if public.kid().to_string() != key.kid {
-        return Err(broken(format!(
-            "the thumbprint of its SPKI is {}",
-            public.kid()
-        )));
+        return Err(broken(format!("the thumbprint of its SPKI is {}", public.kid())));
     }
     let trail = Some(key.trail.clone()).filter(|trail| !trail.is_empty());
     let vkey = match (&trail, key.purpose.as_str()) {
         (Some(trail), "checkpoint" | "admin-checkpoint") => {
-            let line = VerifierKey::new(trail, public.clone())
-                .map_err(|error| broken(error.to_string()))?;
+            let line = VerifierKey::new(trail, public.clone()).map_err(|error| broken(error.to_string()))?;
             Some(line.to_string())
         }
         _ => None,
     };
     if vkey.clone().unwrap_or_default() != key.vkey {
-        return Err(broken(
-            "its vkey line is not that of its SPKI and trail".to_owned(),
-        ));
+        return Err(broken("its vkey line is not that of its SPKI and trail".to_owned()));
     }
     let authorised = trust.map(|trust| {
         trust.state.keys.get(&public.kid()).is_some_and(|entry| {
-            entry.purpose.word() == key.purpose
-                && entry.trail.as_ref().map(ToString::to_string) == trail
+            entry.purpose.word() == key.purpose && entry.trail.as_ref().map(ToString::to_string) == trail
         })
     });
     if authorised == Some(false) {
-        return Err(broken(
-            "the pinned genesis does not authorise it for this".to_owned(),
-        ));
+        return Err(broken("the pinned genesis does not authorise it for this".to_owned()));
     }
     Ok(View {
         kid: key.kid.clone(),
@@ -154,10 +110,7 @@ fn view(key: &v1::Key, trust: Option<&Trust>) -> Outcome<View> {
 
 /// A JSON Web Key Set (RFC 7517, section 5), sorted by kid.
 fn jwks(views: &[View]) -> Value {
-    let keys: BTreeMap<&str, Value> = views
-        .iter()
-        .map(|view| (view.kid.as_str(), view.key.jwk()))
-        .collect();
+    let keys: BTreeMap<&str, Value> = views.iter().map(|view| (view.kid.as_str(), view.key.jwk())).collect();
     json!({ "keys": keys.into_values().collect::<Vec<_>>() })
 }
 
@@ -165,18 +118,11 @@ fn jwks(views: &[View]) -> Value {
 fn write_all(folder: &std::path::Path, views: &[View]) -> Outcome {
     fs::create_dir_all(folder).map_err(|error| files::io("make the folder", folder, &error))?;
     for view in views {
-        files::write(
-            &folder.join(format!("{}.pem", view.kid)),
-            view.key.pem().as_bytes(),
-            true,
-        )?;
+        files::write(&folder.join(format!("{}.pem", view.kid)), view.key.pem().as_bytes(), true)?;
     }
     let set = jcs::to_canonical(&jwks(views)).map_err(|error| failed(error.to_string()))?;
     files::write(&folder.join("jwks.json"), &set, true)?;
-    let mut lines: Vec<&str> = views
-        .iter()
-        .filter_map(|view| view.vkey.as_deref())
-        .collect();
+    let mut lines: Vec<&str> = views.iter().filter_map(|view| view.vkey.as_deref()).collect();
     lines.sort_unstable();
     let lines: String = lines.into_iter().map(|line| format!("{line}\n")).collect();
     files::write(&folder.join("vkeys.txt"), lines.as_bytes(), true)
@@ -191,10 +137,7 @@ fn text(views: &[View]) -> String {
                 Some(false) => "NO",
                 None => "not checked: no genesis pinned",
             };
-            let trail = view
-                .trail
-                .clone()
-                .unwrap_or_else(|| "(instance)".to_owned());
+            let trail = view.trail.clone().unwrap_or_else(|| "(instance)".to_owned());
             vec![
                 view.kid.clone(),
                 view.algorithm.clone(),
@@ -207,17 +150,5 @@ fn text(views: &[View]) -> String {
             ]
         })
         .collect();
-    table(
-        &[
-            "KID",
-            "ALGORITHM",
-            "PURPOSE",
-            "TRAIL",
-            "STATE",
-            "FROM SEQ",
-            "FROM TIME",
-            "AUTHORISED",
-        ],
-        &rows,
-    )
+    table(&["KID", "ALGORITHM", "PURPOSE", "TRAIL", "STATE", "FROM SEQ", "FROM TIME", "AUTHORISED"], &rows)
 }

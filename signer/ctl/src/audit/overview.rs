@@ -53,17 +53,8 @@ fn trail_table(trails: &[TrailView]) -> String {
 /// `countersign trails`: as the daemon tells it, unchecked; `head` checks.
 pub(crate) async fn trails(args: &OverviewArgs, output: Output) -> Outcome {
     let mut remote = Remote::connect(&args.connect).await?;
-    let answer = remote
-        .audit
-        .list_trails(v1::ListTrailsRequest {})
-        .await
-        .map_err(|status| of_status(&status))?;
-    let trails: Vec<TrailView> = answer
-        .into_inner()
-        .trails
-        .iter()
-        .map(TrailView::of)
-        .collect();
+    let answer = remote.audit.list_trails(v1::ListTrailsRequest {}).await.map_err(|status| of_status(&status))?;
+    let trails: Vec<TrailView> = answer.into_inner().trails.iter().map(TrailView::of).collect();
     output.show(&trails, |trails| trail_table(trails))
 }
 
@@ -101,11 +92,7 @@ struct ClientView {
 /// `countersign status`.
 pub(crate) async fn status(args: &OverviewArgs, output: Output) -> Outcome {
     let mut remote = Remote::connect(&args.connect).await?;
-    let answer = remote
-        .audit
-        .get_status(v1::GetStatusRequest {})
-        .await
-        .map_err(|status| of_status(&status))?;
+    let answer = remote.audit.get_status(v1::GetStatusRequest {}).await.map_err(|status| of_status(&status))?;
     let status = answer.into_inner();
     let genesis = hex::encode(&status.genesis);
     let token = |token: &v1::TokenStatus| TokenView {
@@ -123,10 +110,7 @@ pub(crate) async fn status(args: &OverviewArgs, output: Output) -> Outcome {
         failed: client.failed,
     };
     let view = StatusView {
-        genesis_is_the_pinned_one: remote
-            .profile
-            .pinned()
-            .map(|pinned| pinned.to_string() == genesis),
+        genesis_is_the_pinned_one: remote.profile.pinned().map(|pinned| pinned.to_string() == genesis),
         instance: status.instance,
         version: status.version,
         genesis,
@@ -164,41 +148,19 @@ fn status_text(view: &StatusView) -> String {
         })
         .collect();
     text.push_str("\nTokens\n");
-    text.push_str(&table(
-        &["TOKEN", "SERIAL", "STATE", "REASON", "WORKERS"],
-        &tokens,
-    ));
+    text.push_str(&table(&["TOKEN", "SERIAL", "STATE", "REASON", "WORKERS"], &tokens));
     text.push_str("\nTrails\n");
     text.push_str(&trail_table(&view.trails));
     let counts = |client: &ClientView| {
-        let in_flight = client
-            .offered
-            .saturating_sub(client.signed + client.denied + client.failed);
+        let in_flight = client.offered.saturating_sub(client.signed + client.denied + client.failed);
         let mut row = vec![client.client.clone()];
         row.extend(
-            [
-                client.offered,
-                client.signed,
-                client.denied,
-                client.failed,
-                in_flight,
-            ]
-            .map(|count| count.to_string()),
+            [client.offered, client.signed, client.denied, client.failed, in_flight].map(|count| count.to_string()),
         );
         row
     };
     let clients: Vec<Vec<String>> = view.clients.iter().map(counts).collect();
     text.push_str("\nEvents since the start\n");
-    text.push_str(&table(
-        &[
-            "CLIENT",
-            "OFFERED",
-            "SIGNED",
-            "DENIED",
-            "FAILED",
-            "IN FLIGHT",
-        ],
-        &clients,
-    ));
+    text.push_str(&table(&["CLIENT", "OFFERED", "SIGNED", "DENIED", "FAILED", "IN FLIGHT"], &clients));
     text
 }

@@ -33,14 +33,9 @@ pub(crate) async fn run(args: &ProofArgs, output: Output) -> Outcome {
         ..v1::ListRecordsRequest::default()
     };
     let page = stored::page(&mut remote, request).await?;
-    let record = page
-        .records
-        .first()
-        .filter(|record| record.seq == args.seq)
-        .ok_or_else(|| {
-            failed(format!("{} has no record {}", args.trail, args.seq))
-                .todo("countersign trails shows the sizes.")
-        })?;
+    let record = page.records.first().filter(|record| record.seq == args.seq).ok_or_else(|| {
+        failed(format!("{} has no record {}", args.trail, args.seq)).todo("countersign trails shows the sizes.")
+    })?;
     let checked = stored::check(&trust, &args.trail, record)?;
     let proof = stored::prove(&mut remote, &trust, &args.trail, args.seq, checked.leaf).await?;
     if let Some(out) = &args.out {
@@ -60,20 +55,14 @@ pub(crate) async fn run(args: &ProofArgs, output: Output) -> Outcome {
         proof: String::from_utf8_lossy(&proof.to_bytes()).into_owned(),
     };
     let bare = args.out.is_none();
-    output.show(
-        &view,
-        |view| if bare { view.proof.clone() } else { text(view) },
-    )
+    output.show(&view, |view| if bare { view.proof.clone() } else { text(view) })
 }
 
 fn text(view: &View) -> String {
     fields(&[
         ("Record", format!("{} of {}", view.seq, view.trail)),
         ("Leaf hash", view.leaf_hash.clone()),
-        (
-            "Proven under",
-            format!("the checkpoint of size {}, root {}", view.size, view.root),
-        ),
+        ("Proven under", format!("the checkpoint of size {}, root {}", view.size, view.root)),
         ("Signed by", format!("{} (verified)", view.kid)),
     ])
 }

@@ -61,9 +61,8 @@ pub(crate) async fn run(args: &RecordArgs, output: Output) -> Outcome {
     let trust = remote.trust().await?;
     let found = fetch(&mut remote, &trust, args, select).await?;
     if found.is_empty() {
-        return Err(failed(format!("no such record in {}", args.trail)).todo(
-            "countersign trails shows the sizes; an event_id belongs to one client (--client).",
-        ));
+        return Err(failed(format!("no such record in {}", args.trail))
+            .todo("countersign trails shows the sizes; an event_id belongs to one client (--client)."));
     }
     if wants_one && found.len() != 1 {
         return Err(usage(format!(
@@ -74,14 +73,7 @@ pub(crate) async fn run(args: &RecordArgs, output: Output) -> Outcome {
     }
     let mut views = Vec::new();
     for checked in &found {
-        let proof = stored::prove(
-            &mut remote,
-            &trust,
-            &args.trail,
-            checked.record.header.seq,
-            checked.leaf,
-        )
-        .await?;
+        let proof = stored::prove(&mut remote, &trust, &args.trail, checked.record.header.seq, checked.leaf).await?;
         if wants_one {
             write_files(args, &trust, checked, &proof)?;
         }
@@ -96,25 +88,16 @@ pub(crate) async fn run(args: &RecordArgs, output: Output) -> Outcome {
 /// What the arguments ask for.
 fn select(args: &RecordArgs) -> Outcome<Select> {
     let window = args.from.is_some() || args.to.is_some();
-    let given = [
-        args.seq.is_some(),
-        args.event_id.is_some(),
-        args.request_id.is_some(),
-        window,
-    ];
+    let given = [args.seq.is_some(), args.event_id.is_some(), args.request_id.is_some(), window];
     if given.iter().filter(|given| **given).count() != 1 {
-        return Err(usage("which record is not clear").todo(
-            "Give exactly one of SEQ, --event-id, --request-id, and a window by --from and --to.",
-        ));
+        return Err(usage("which record is not clear")
+            .todo("Give exactly one of SEQ, --event-id, --request-id, and a window by --from and --to."));
     }
     Ok(match (&args.seq, &args.event_id, &args.request_id) {
         (Some(seq), _, _) => Select::FromSeq(*seq),
         (_, Some(event_id), _) => Select::EventId(event_id.clone()),
         (_, _, Some(request_id)) => Select::RequestId(request_id.clone()),
-        _ => Select::Window(v1::TimeWindow {
-            from: text_of(args.from),
-            to: text_of(args.to),
-        }),
+        _ => Select::Window(v1::TimeWindow { from: text_of(args.from), to: text_of(args.to) }),
     })
 }
 
@@ -123,21 +106,12 @@ fn text_of(time: Option<countersign_trail::time::Timestamp>) -> String {
 }
 
 /// The records that match, at most `--limit`.
-async fn fetch(
-    remote: &mut Remote,
-    trust: &Trust,
-    args: &RecordArgs,
-    select: Select,
-) -> Outcome<Vec<Checked>> {
+async fn fetch(remote: &mut Remote, trust: &Trust, args: &RecordArgs, select: Select) -> Outcome<Vec<Checked>> {
     let limit = if args.seq.is_some() { 1 } else { args.limit };
     let mut request = v1::ListRecordsRequest {
         trail: args.trail.to_string(),
         select: Some(select),
-        client: args
-            .client
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        client: args.client.as_ref().map(ToString::to_string).unwrap_or_default(),
         page_size: limit.min(PAGE),
         page_token: String::new(),
         with_parts: true,
@@ -163,17 +137,10 @@ fn write_files(args: &RecordArgs, trust: &Trust, checked: &Checked, proof: &Tlog
         Some(signature) => (dsse::pae(dsse::RECORD, &checked.bytes), signature.clone()),
         None => {
             let key = trust.checkpoint_key(&args.trail)?;
-            (
-                proof.checkpoint().note().text().as_bytes().to_vec(),
-                note_signature(proof, args.trail.as_str(), key)?,
-            )
+            (proof.checkpoint().note().text().as_bytes().to_vec(), note_signature(proof, args.trail.as_str(), key)?)
         }
     };
-    for (path, bytes) in [
-        (&args.signed_bytes, &signed),
-        (&args.signature, &signature),
-        (&args.bytes, &checked.bytes),
-    ] {
+    for (path, bytes) in [(&args.signed_bytes, &signed), (&args.signature, &signature), (&args.bytes, &checked.bytes)] {
         if let Some(path) = path {
             files::write(path, bytes, true)?;
         }
@@ -183,19 +150,14 @@ fn write_files(args: &RecordArgs, trust: &Trust, checked: &Checked, proof: &Tlog
 
 fn note_signature(proof: &TlogProof, name: &str, key: &PublicKey) -> Outcome<Vec<u8>> {
     let id = KeyId::of(name, key);
-    let line = proof
-        .checkpoint()
-        .note()
-        .signatures()
-        .iter()
-        .find(|line| line.key_id() == id && line.name() == name);
+    let line = proof.checkpoint().note().signatures().iter().find(|line| line.key_id() == id && line.name() == name);
     line.map(|line| line.signature().to_vec())
         .ok_or_else(|| failed("the checkpoint has no signature of the trail's key"))
 }
 
 fn view(checked: &Checked, proof: &TlogProof) -> Outcome<View> {
-    let record = serde_json::from_slice(&checked.bytes)
-        .map_err(|error| failed(format!("the record is no JSON: {error}")))?;
+    let record =
+        serde_json::from_slice(&checked.bytes).map_err(|error| failed(format!("the record is no JSON: {error}")))?;
     let mut how = vec!["inclusion"];
     if checked.signature.is_some() {
         how.insert(0, "signature");
@@ -224,12 +186,8 @@ fn part_view(part: &Part) -> PartView {
     if let Some(content) = &part.content {
         view.media_type = Some(content.media_type.clone());
         view.length = Some(content.data.len());
-        let is_json =
-            content.media_type == "application/json" || content.media_type.ends_with("+json");
-        if let Some(json) = is_json
-            .then(|| serde_json::from_slice(&content.data).ok())
-            .flatten()
-        {
+        let is_json = content.media_type == "application/json" || content.media_type.ends_with("+json");
+        if let Some(json) = is_json.then(|| serde_json::from_slice(&content.data).ok()).flatten() {
             view.json = Some(json);
         } else if let Ok(text) = std::str::from_utf8(&content.data) {
             view.text = Some(text.to_owned());
@@ -244,53 +202,25 @@ fn one_text(view: &View) -> String {
     let member = |name: &str| match &view.record[name] {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),
-        Value::Array(items) if items.iter().all(Value::is_string) => items
-            .iter()
-            .filter_map(Value::as_str)
-            .collect::<Vec<_>>()
-            .join(" "),
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+        }
         other => other.to_string(),
     };
     let mut rows = vec![
-        (
-            "Record",
-            format!("{} of {}", member("seq"), member("trail")),
-        ),
-        (
-            "Checked",
-            format!(
-                "{}, under the checkpoint of size {}",
-                view.checked.join(" and "),
-                view.proven_to_size
-            ),
-        ),
+        ("Record", format!("{} of {}", member("seq"), member("trail"))),
+        ("Checked", format!("{}, under the checkpoint of size {}", view.checked.join(" and "), view.proven_to_size)),
         ("Time", member("time")),
-        (
-            "Type",
-            format!(
-                "{} ({}, {})",
-                member("type"),
-                member("kind"),
-                member("category")
-            ),
-        ),
+        ("Type", format!("{} ({}, {})", member("type"), member("kind"), member("category"))),
     ];
     if member("kind") == "event" {
-        rows.push((
-            "Decision",
-            format!("{}, {}", member("decision"), member("result")),
-        ));
+        rows.push(("Decision", format!("{}, {}", member("decision"), member("result"))));
         rows.push(("Client", member("client")));
         rows.push(("Event id", member("event_id")));
-        for link in
-            serde_json::from_value::<Vec<Link>>(view.record["links"].clone()).unwrap_or_default()
-        {
+        for link in serde_json::from_value::<Vec<Link>>(view.record["links"].clone()).unwrap_or_default() {
             rows.push((
                 "Link",
-                format!(
-                    "{} record {} of {}, leaf hash {}",
-                    link.rel, link.seq, link.trail, link.leaf_hash
-                ),
+                format!("{} record {} of {}, leaf hash {}", link.rel, link.seq, link.trail, link.leaf_hash),
             ));
         }
     } else {
@@ -308,28 +238,20 @@ fn one_text(view: &View) -> String {
 
 fn part_text(part: &PartView) -> String {
     let (Some(media_type), Some(length)) = (&part.media_type, part.length) else {
-        return format!(
-            "\nPart {}: withheld, commitment {}\n",
-            part.name, part.commitment
-        );
+        return format!("\nPart {}: withheld, commitment {}\n", part.name, part.commitment);
     };
     let content = match (&part.json, &part.text) {
         (Some(json), _) => serde_json::to_string_pretty(json).unwrap_or_default(),
         (None, Some(text)) => text.clone(),
         (None, None) => part.base64.clone().unwrap_or_default(),
     };
-    let head = format!(
-        "Part {}: {media_type}, {length} bytes, matches its commitment",
-        part.name
-    );
+    let head = format!("Part {}: {media_type}, {length} bytes, matches its commitment", part.name);
     format!("\n{}\n{}\n", plain_lines(&head), plain_lines(&content))
 }
 
 fn list_text(views: &[View]) -> String {
     let member = |view: &View, name: &str| view.record[name].as_str().unwrap_or("-").to_owned();
-    let columns = [
-        "seq", "time", "type", "decision", "result", "client", "event_id",
-    ];
+    let columns = ["seq", "time", "type", "decision", "result", "client", "event_id"];
     let rows: Vec<Vec<String>> = views
         .iter()
         .map(|view| {
@@ -338,10 +260,5 @@ fn list_text(views: &[View]) -> String {
             row
         })
         .collect();
-    table(
-        &[
-            "SEQ", "TIME", "TYPE", "DECISION", "RESULT", "CLIENT", "EVENT ID", "CHECKED",
-        ],
-        &rows,
-    )
+    table(&["SEQ", "TIME", "TYPE", "DECISION", "RESULT", "CLIENT", "EVENT ID", "CHECKED"], &rows)
 }

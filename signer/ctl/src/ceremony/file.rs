@@ -122,12 +122,8 @@ impl CeremonyFile {
     pub(crate) fn read(path: &Path) -> Outcome<CeremonyFile> {
         let text = files::read_text(path, MAX_CEREMONY_FILE)?;
         toml::from_str(&text).map_err(|error| {
-            usage(format!(
-                "{}: {}",
-                path.display(),
-                error.to_string().trim_end()
-            ))
-            .todo("hsm-config/ceremony.example.toml shows every key.")
+            usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
+                .todo("hsm-config/ceremony.example.toml shows every key.")
         })
     }
 }
@@ -138,9 +134,7 @@ impl MemberSection {
         let mut keys = Vec::new();
         for line in &self.ssh_keys {
             let key = SshPublicKey::parse(line.trim());
-            keys.push(
-                key.map_err(|error| usage(format!("member {}: ssh_keys: {error}", self.id)))?,
-            );
+            keys.push(key.map_err(|error| usage(format!("member {}: ssh_keys: {error}", self.id)))?);
         }
         for file in &self.ssh_key_files {
             let path = folder.join(file);

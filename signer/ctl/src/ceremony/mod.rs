@@ -46,11 +46,7 @@ pub(crate) struct Read<T> {
 pub(crate) fn read_plan(path: &Path) -> Outcome<Read<Plan>> {
     let bytes = files::read(path, MAX_DOCUMENT_LEN)?;
     let document = Plan::parse(&bytes).map_err(|error| malformed(path, &error))?;
-    Ok(Read {
-        hash: Hash::of(&bytes),
-        bytes,
-        document,
-    })
+    Ok(Read { hash: Hash::of(&bytes), bytes, document })
 }
 
 /// Reads a genesis document and checks each of its keys; its plan is checked where there is one.
@@ -58,38 +54,25 @@ pub(crate) fn read_genesis(path: &Path) -> Outcome<Read<Genesis>> {
     let bytes = files::read(path, MAX_DOCUMENT_LEN)?;
     let document = Genesis::parse(&bytes).map_err(|error| malformed(path, &error))?;
     for key in &document.keys {
-        key.check(&document.instance)
-            .map_err(|error| malformed(path, &error))?;
+        key.check(&document.instance).map_err(|error| malformed(path, &error))?;
     }
-    Ok(Read {
-        hash: Hash::of(&bytes),
-        bytes,
-        document,
-    })
+    Ok(Read { hash: Hash::of(&bytes), bytes, document })
 }
 
 /// Holds a genesis against the plan that it should follow.
 pub(crate) fn check_against(genesis: &Read<Genesis>, plan: &Read<Plan>) -> Outcome {
     if genesis.document.plan != plan.hash {
-        let message = format!(
-            "the genesis names plan {}, this plan is {}",
-            genesis.document.plan, plan.hash
-        );
+        let message = format!("the genesis names plan {}, this plan is {}", genesis.document.plan, plan.hash);
         return Err(Failure::new(Exit::Malformed, message)
             .todo("Do not sign it. Get the plan that was reviewed, or ask whoever ran init which plan it followed."));
     }
-    genesis
-        .document
-        .check(&plan.document, &plan.hash)
-        .map(|_| ())
-        .map_err(|error| {
-            Failure::new(Exit::Malformed, error.to_string())
-                .todo("Do not sign it: the genesis is not what its plan asks for.")
-        })
+    genesis.document.check(&plan.document, &plan.hash).map(|_| ()).map_err(|error| {
+        Failure::new(Exit::Malformed, error.to_string())
+            .todo("Do not sign it: the genesis is not what its plan asks for.")
+    })
 }
 
 fn malformed(path: &Path, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(Exit::Malformed, format!("{}: {error}", path.display())).todo(
-        "The file must be byte for byte as it was written: an editor that reformats it breaks it.",
-    )
+    Failure::new(Exit::Malformed, format!("{}: {error}", path.display()))
+        .todo("The file must be byte for byte as it was written: an editor that reformats it breaks it.")
 }

@@ -31,11 +31,7 @@ pub(crate) fn run(args: &PlanArgs, output: Output) -> Outcome {
     let bytes = plan.to_bytes().map_err(|error| failed(error.to_string()))?;
     let hash = Hash::of(&bytes);
     files::write(&args.out, &bytes, args.force)?;
-    let read = Read {
-        bytes,
-        hash,
-        document: plan,
-    };
+    let read = Read { bytes, hash, document: plan };
     output.show(&show::plan_view(&read), |view| {
         let next = format!(
             "\nWritten to {}. Review it with every administrator, then on the host:\n  countersignd --config FILE init --plan {} --out genesis.json\n",
@@ -59,11 +55,7 @@ fn build(file: &CeremonyFile, folder: &Path, args: &PlanArgs) -> Outcome<Plan> {
         })
         .collect();
     trails.sort_by(|a, b| a.origin.cmp(&b.origin));
-    let mut members = file
-        .members
-        .iter()
-        .map(|section| member(section, folder))
-        .collect::<Outcome<Vec<Member>>>()?;
+    let mut members = file.members.iter().map(|section| member(section, folder)).collect::<Outcome<Vec<Member>>>()?;
     members.sort_by(|a, b| a.id.cmp(&b.id));
     let plan = Plan {
         admin_algorithm: file.admin_algorithm,
@@ -84,10 +76,7 @@ fn build(file: &CeremonyFile, folder: &Path, args: &PlanArgs) -> Outcome<Plan> {
     };
     advise(&plan)?;
     plan.check().map_err(|error| {
-        usage(error.to_string()).todo(format!(
-            "Correct it in {} and write the plan again.",
-            args.file.display()
-        ))
+        usage(error.to_string()).todo(format!("Correct it in {} and write the plan again.", args.file.display()))
     })?;
     Ok(plan)
 }
@@ -111,10 +100,7 @@ fn token(role: &str, section: &TokenSection, serial: Option<&str>) -> Outcome<To
         usage(format!("the {role} token {:?} has no serial", section.label))
             .todo(format!("Write serial under [tokens.{role}], or give --{role}-serial; the module shows it, with SoftHSM: softhsm2-util --show-slots."))
     })?;
-    Ok(TokenPlan {
-        label: section.label.clone(),
-        serial,
-    })
+    Ok(TokenPlan { label: section.label.clone(), serial })
 }
 
 fn client_roots(file: &CeremonyFile, folder: &Path) -> Outcome<Vec<String>> {
@@ -131,17 +117,11 @@ fn client_roots(file: &CeremonyFile, folder: &Path) -> Outcome<Vec<String>> {
             let der = certificate.map_err(|error| broken(&error))?;
             let subject = Subject::of(&der).map_err(|problem| broken(&problem))?;
             if !subject.is_authority {
-                return Err(broken(&format!(
-                    "{} is not a certification authority (basicConstraints)",
-                    subject.name
-                )));
+                return Err(broken(&format!("{} is not a certification authority (basicConstraints)", subject.name)));
             }
             let root = base64::std_encode(&der);
             if roots.contains(&root) {
-                return Err(broken(&format!(
-                    "{} stands twice in client_roots",
-                    subject.name
-                )));
+                return Err(broken(&format!("{} stands twice in client_roots", subject.name)));
             }
             roots.push(root);
         }
@@ -166,21 +146,10 @@ fn advise(plan: &Plan) -> Outcome {
             "Add administrators with SSH keys of their own. One proposes, the others approve, and one may be the person whose keys change.",
         ));
     }
-    twice(
-        plan.members
-            .iter()
-            .map(|member| (&member.id, member.id.to_string())),
-        "member id",
-    )?;
-    let spiffe = plan
-        .members
-        .iter()
-        .flat_map(|m| m.spiffe_ids.iter().map(|id| (&m.id, id.clone())));
+    twice(plan.members.iter().map(|member| (&member.id, member.id.to_string())), "member id")?;
+    let spiffe = plan.members.iter().flat_map(|m| m.spiffe_ids.iter().map(|id| (&m.id, id.clone())));
     twice(spiffe, "SPIFFE ID")?;
-    let keys = plan
-        .members
-        .iter()
-        .flat_map(|m| m.ssh_keys.iter().map(|key| (&m.id, key.fingerprint())));
+    let keys = plan.members.iter().flat_map(|m| m.ssh_keys.iter().map(|key| (&m.id, key.fingerprint())));
     twice(keys, "SSH key")?;
     for pair in plan.trails.windows(2) {
         if let [a, b] = pair
@@ -193,16 +162,9 @@ fn advise(plan: &Plan) -> Outcome {
         }
     }
     for member in &plan.members {
-        if let Some(grant) = member
-            .grants
-            .iter()
-            .find(|grant| plan.trails.iter().all(|t| t.origin != **grant))
-        {
+        if let Some(grant) = member.grants.iter().find(|grant| plan.trails.iter().all(|t| t.origin != **grant)) {
             return Err(wrong(
-                format!(
-                    "member {} has a grant for {grant}, which is no trail of this plan",
-                    member.id
-                ),
+                format!("member {} has a grant for {grant}, which is no trail of this plan", member.id),
                 "Add the trail under [[trails]], or remove the grant.",
             ));
         }
@@ -221,11 +183,10 @@ fn twice<'a>(names: impl Iterator<Item = (&'a MemberId, String)>, what: &str) ->
     let mut seen: BTreeMap<String, &MemberId> = BTreeMap::new();
     for (member, name) in names {
         if let Some(first) = seen.get(&name) {
-            let todo = "Everyone has credentials of their own: an identity stands in the roster once. Remove one of the two.";
-            return Err(usage(format!(
-                "the {what} {name} stands twice: with member {first} and with member {member}"
-            ))
-            .todo(todo));
+            let todo =
+                "Everyone has credentials of their own: an identity stands in the roster once. Remove one of the two.";
+            return Err(usage(format!("the {what} {name} stands twice: with member {first} and with member {member}"))
+                .todo(todo));
         }
         seen.insert(name, member);
     }
@@ -234,19 +195,14 @@ fn twice<'a>(names: impl Iterator<Item = (&'a MemberId, String)>, what: &str) ->
 
 fn now() -> Outcome<Timestamp> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let micros = since
-        .ok()
-        .and_then(|since| i64::try_from(since.as_micros()).ok());
+    let micros = since.ok().and_then(|since| i64::try_from(since.as_micros()).ok());
     micros
         .and_then(|micros| Timestamp::from_micros(micros).ok())
-        .ok_or_else(|| {
-            failed("the clock reads a time outside the years 1970 to 9999").todo("Set the clock.")
-        })
+        .ok_or_else(|| failed("the clock reads a time outside the years 1970 to 9999").todo("Set the clock."))
 }
 
 fn nonce() -> Outcome<Hash> {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| failed(format!("no random bytes from the system: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| failed(format!("no random bytes from the system: {error}")))?;
     Ok(Hash::from_bytes(bytes))
 }

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use countersign_trail::base64;
-use countersign_trail::document::{
-    Genesis, MAX_DOCUMENT_LEN, Plan, REQUIRED_ATTRIBUTES, Role, TokenPlan,
-};
+use countersign_trail::document::{Genesis, MAX_DOCUMENT_LEN, Plan, REQUIRED_ATTRIBUTES, Role, TokenPlan};
 use countersign_trail::hash::Hash;
 use serde::Serialize;
 use x509_cert::Certificate;
@@ -30,11 +28,10 @@ pub(crate) fn run(args: &ShowArgs, output: Output) -> Outcome {
             };
             output.show(&genesis_view(&genesis, checked), genesis_text)
         }
-        other => Err(Failure::new(
-            Exit::Malformed,
-            format!("{}: document {other:?} is not known", args.file.display()),
-        )
-        .todo("Give a ceremony plan or a genesis document.")),
+        other => {
+            Err(Failure::new(Exit::Malformed, format!("{}: document {other:?} is not known", args.file.display()))
+                .todo("Give a ceremony plan or a genesis document."))
+        }
     }
 }
 
@@ -49,10 +46,7 @@ pub(crate) fn fingerprint(args: &FingerprintArgs, output: Output) -> Outcome {
     if let Some(plan) = &args.plan {
         check_against(&genesis, &read_plan(plan)?)?;
     }
-    let view = View {
-        fingerprint: genesis.hash,
-        instance: genesis.document.instance.to_string(),
-    };
+    let view = View { fingerprint: genesis.hash, instance: genesis.document.instance.to_string() };
     output.show(&view, |view| format!("{}\n", view.fingerprint))
 }
 
@@ -64,11 +58,8 @@ fn kind_of(path: &Path) -> Outcome<String> {
     }
     let bytes = files::read(path, MAX_DOCUMENT_LEN)?;
     let kind = serde_json::from_slice::<Kind>(&bytes).map_err(|error| {
-        Failure::new(
-            Exit::Malformed,
-            format!("{}: not a ceremony document: {error}", path.display()),
-        )
-        .todo("Give a ceremony plan or a genesis document.")
+        Failure::new(Exit::Malformed, format!("{}: not a ceremony document: {error}", path.display()))
+            .todo("Give a ceremony plan or a genesis document.")
     })?;
     Ok(kind.document)
 }
@@ -91,12 +82,10 @@ pub(crate) struct Subject {
 impl Subject {
     /// Decodes a certificate.
     pub(crate) fn of(der: &[u8]) -> Result<Subject, String> {
-        let certificate =
-            Certificate::from_der(der).map_err(|error| format!("not a certificate: {error}"))?;
+        let certificate = Certificate::from_der(der).map_err(|error| format!("not a certificate: {error}"))?;
         let body = certificate.tbs_certificate();
-        let constraints = body
-            .get_extension::<BasicConstraints>()
-            .map_err(|error| format!("basicConstraints: {error}"))?;
+        let constraints =
+            body.get_extension::<BasicConstraints>().map_err(|error| format!("basicConstraints: {error}"))?;
         Ok(Subject {
             name: body.subject().to_string(),
             not_before: body.validity().not_before.to_string(),
@@ -137,8 +126,7 @@ pub(crate) fn plan_view(read: &Read<Plan>) -> PlanView<'_> {
     let plan = &read.document;
     let decode = |root: &String| {
         let der = base64::std_decode(root).map_err(|error| error.to_string());
-        der.and_then(|der| Subject::of(&der))
-            .map_or_else(|problem| Root::Undecodable { problem }, Root::Decoded)
+        der.and_then(|der| Subject::of(&der)).map_or_else(|problem| Root::Undecodable { problem }, Root::Decoded)
     };
     let ssh_keys = plan.members.iter().flat_map(|member| {
         member.ssh_keys.iter().map(|key| KeyView {
@@ -167,44 +155,24 @@ pub(crate) fn plan_text(view: &PlanView<'_>) -> String {
         ("Nonce", plan.nonce.to_string()),
         (
             "Admin trail",
-            format!(
-                "{} ({} in token {})",
-                plan.admin_trail,
-                plan.admin_algorithm,
-                token(&plan.admin_token)
-            ),
+            format!("{} ({} in token {})", plan.admin_trail, plan.admin_algorithm, token(&plan.admin_token)),
         ),
-        (
-            "Evidence key",
-            format!(
-                "{} in token {}",
-                plan.evidence_algorithm,
-                token(&plan.record_token)
-            ),
-        ),
+        ("Evidence key", format!("{} in token {}", plan.evidence_algorithm, token(&plan.record_token))),
         (
             "Quorum",
-            format!(
-                "a change wants its proposer and {} approvals, of {administrators} administrators",
-                plan.approvals
-            ),
+            format!("a change wants its proposer and {} approvals, of {administrators} administrators", plan.approvals),
         ),
     ];
     if let Some(predecessor) = &plan.predecessor {
         rows.push(("Follows genesis", predecessor.to_string()));
     }
     let mut text = fields(&rows);
-    text.push_str(&format!(
-        "\nTrails, their keys in token {}\n",
-        token(&plan.record_token)
-    ));
+    text.push_str(&format!("\nTrails, their keys in token {}\n", token(&plan.record_token)));
     let trails: Vec<Vec<String>> = plan
         .trails
         .iter()
         .map(|trail| {
-            let record_key = trail
-                .record_algorithm
-                .map_or("-".to_owned(), |algorithm| algorithm.to_string());
+            let record_key = trail.record_algorithm.map_or("-".to_owned(), |algorithm| algorithm.to_string());
             vec![
                 trail.origin.to_string(),
                 trail.mode.word().to_owned(),
@@ -213,26 +181,17 @@ pub(crate) fn plan_text(view: &PlanView<'_>) -> String {
             ]
         })
         .collect();
-    text.push_str(&table(
-        &["TRAIL", "MODE", "RECORD KEY", "CHECKPOINT KEY"],
-        &trails,
-    ));
+    text.push_str(&table(&["TRAIL", "MODE", "RECORD KEY", "CHECKPOINT KEY"], &trails));
     text.push_str("\nMembers\n");
-    text.push_str(&table(
-        &["MEMBER", "ROLE", "NAME", "HAS"],
-        &member_rows(plan),
-    ));
+    text.push_str(&table(&["MEMBER", "ROLE", "NAME", "HAS"], &member_rows(plan)));
     text.push_str("\nCertification authorities of client certificates\n");
     let roots: Vec<Vec<String>> = view
         .client_roots
         .iter()
         .map(|root| match root {
-            Root::Decoded(root) => vec![
-                root.name.clone(),
-                root.not_before.clone(),
-                root.not_after.clone(),
-                root.sha256.to_string(),
-            ],
+            Root::Decoded(root) => {
+                vec![root.name.clone(), root.not_before.clone(), root.not_after.clone(), root.sha256.to_string()]
+            }
             Root::Undecodable { problem } => vec![format!("cannot be decoded: {problem}")],
         })
         .collect();
@@ -245,23 +204,9 @@ fn member_rows(plan: &Plan) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for member in &plan.members {
         let mut has = member.spiffe_ids.clone();
-        has.extend(
-            member
-                .ssh_keys
-                .iter()
-                .map(|key| format!("SSH key {} ({})", key.fingerprint(), key.algorithm())),
-        );
-        has.extend(
-            member
-                .grants
-                .iter()
-                .map(|grant| format!("may write {grant}")),
-        );
-        let mut head = vec![
-            member.id.to_string(),
-            role_word(member.role).to_owned(),
-            member.name.clone(),
-        ];
+        has.extend(member.ssh_keys.iter().map(|key| format!("SSH key {} ({})", key.fingerprint(), key.algorithm())));
+        has.extend(member.grants.iter().map(|grant| format!("may write {grant}")));
+        let mut head = vec![member.id.to_string(), role_word(member.role).to_owned(), member.name.clone()];
         for line in has {
             head.push(line);
             rows.push(std::mem::replace(&mut head, vec![String::new(); 3]));
@@ -289,21 +234,14 @@ pub(crate) struct GenesisView<'a> {
 
 /// What of a genesis is shown.
 pub(crate) fn genesis_view(read: &Read<Genesis>, checked_against_plan: bool) -> GenesisView<'_> {
-    GenesisView {
-        fingerprint: read.hash,
-        checked_against_plan,
-        genesis: &read.document,
-    }
+    GenesisView { fingerprint: read.hash, checked_against_plan, genesis: &read.document }
 }
 
 /// A genesis for people.
 pub(crate) fn genesis_text(view: &GenesisView<'_>) -> String {
     let genesis = view.genesis;
-    let checked = if view.checked_against_plan {
-        "checked: exactly what it asks for"
-    } else {
-        "not checked: give --plan FILE"
-    };
+    let checked =
+        if view.checked_against_plan { "checked: exactly what it asks for" } else { "not checked: give --plan FILE" };
     let mut text = fields(&[
         ("Genesis of", genesis.instance.to_string()),
         ("Fingerprint", view.fingerprint.to_string()),
@@ -327,31 +265,15 @@ pub(crate) fn genesis_text(view: &GenesisView<'_>) -> String {
             ]
         })
         .collect();
-    text.push_str(&table(
-        &[
-            "TOKEN",
-            "LABEL",
-            "SERIAL",
-            "PRODUCT",
-            "FIRMWARE",
-            "MODULE SHA-256",
-        ],
-        &tokens,
-    ));
+    text.push_str(&table(&["TOKEN", "LABEL", "SERIAL", "PRODUCT", "FIRMWARE", "MODULE SHA-256"], &tokens));
     text.push_str("\nKeys, each proven by a probe signature and by the attributes that the token reads back:\n");
-    let attributes: Vec<String> = REQUIRED_ATTRIBUTES
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let attributes: Vec<String> = REQUIRED_ATTRIBUTES.iter().map(|(name, value)| format!("{name}={value}")).collect();
     text.push_str(&format!("{}\n", attributes.join(" ")));
     let keys: Vec<Vec<String>> = genesis
         .keys
         .iter()
         .map(|key| {
-            let trail = key
-                .trail
-                .as_ref()
-                .map_or("(instance)".to_owned(), ToString::to_string);
+            let trail = key.trail.as_ref().map_or("(instance)".to_owned(), ToString::to_string);
             vec![
                 trail,
                 key.purpose.to_string(),
@@ -361,16 +283,10 @@ pub(crate) fn genesis_text(view: &GenesisView<'_>) -> String {
             ]
         })
         .collect();
-    text.push_str(&table(
-        &["TRAIL", "PURPOSE", "ALGORITHM", "TOKEN", "KID"],
-        &keys,
-    ));
+    text.push_str(&table(&["TRAIL", "PURPOSE", "ALGORITHM", "TOKEN", "KID"], &keys));
     text.push_str("\nFirst records\n");
-    let records: Vec<Vec<String>> = genesis
-        .records
-        .iter()
-        .map(|record| vec![record.trail.to_string(), record.leaf_hash.to_string()])
-        .collect();
+    let records: Vec<Vec<String>> =
+        genesis.records.iter().map(|record| vec![record.trail.to_string(), record.leaf_hash.to_string()]).collect();
     text.push_str(&table(&["TRAIL", "LEAF HASH OF RECORD 0"], &records));
     text
 }

@@ -65,36 +65,18 @@ pub(crate) fn run(args: &CeremonySignArgs, output: Output) -> Outcome {
 }
 
 /// The administrator who holds the key.
-fn signer<'a>(
-    plan: &'a Plan,
-    fingerprint: &str,
-    claimed: Option<&MemberId>,
-) -> Outcome<&'a Member> {
-    let holds = |member: &&Member| {
-        member
-            .ssh_keys
-            .iter()
-            .any(|key| key.fingerprint() == fingerprint)
-    };
+fn signer<'a>(plan: &'a Plan, fingerprint: &str, claimed: Option<&MemberId>) -> Outcome<&'a Member> {
+    let holds = |member: &&Member| member.ssh_keys.iter().any(|key| key.fingerprint() == fingerprint);
     let member = plan.administrators().find(holds).ok_or_else(|| {
-        let roster: Vec<String> = plan
-            .administrators()
-            .map(|member| member.id.to_string())
-            .collect();
-        failed(format!(
-            "no administrator of the plan has the SSH key {fingerprint}"
-        ))
-        .todo(format!(
-            "Sign with the key that stands in the plan for one of: {}.",
-            roster.join(", ")
-        ))
+        let roster: Vec<String> = plan.administrators().map(|member| member.id.to_string()).collect();
+        failed(format!("no administrator of the plan has the SSH key {fingerprint}"))
+            .todo(format!("Sign with the key that stands in the plan for one of: {}.", roster.join(", ")))
     })?;
     match claimed {
-        Some(claimed) if *claimed != member.id => Err(usage(format!(
-            "the key {fingerprint} is {}'s, not {claimed}'s",
-            member.id
-        ))
-        .todo("Leave --member out, or sign with that person's key.")),
+        Some(claimed) if *claimed != member.id => {
+            Err(usage(format!("the key {fingerprint} is {}'s, not {claimed}'s", member.id))
+                .todo("Leave --member out, or sign with that person's key."))
+        }
         _ => Ok(member),
     }
 }
@@ -113,74 +95,40 @@ fn signature_path(args: &CeremonySignArgs, member: Option<&MemberId>) -> Outcome
 }
 
 /// Asks the person, who types the beginning of the fingerprint.
-fn confirm(
-    args: &CeremonySignArgs,
-    genesis: &Read<Genesis>,
-    member: Option<&MemberId>,
-    key: &str,
-) -> Outcome {
+fn confirm(args: &CeremonySignArgs, genesis: &Read<Genesis>, member: Option<&MemberId>, key: &str) -> Outcome {
     let who = member.map_or("you".to_owned(), ToString::to_string);
-    eprintln!(
-        "About to sign this genesis document as {who} with the SSH key {key}, namespace {}.",
-        Act::Genesis
-    );
+    eprintln!("About to sign this genesis document as {who} with the SSH key {key}, namespace {}.", Act::Genesis);
     if args.yes {
         return Ok(());
     }
     if !io::stdin().is_terminal() {
-        return Err(
-            usage("nobody can be asked: standard input is not a terminal")
-                .todo("Give --yes once you have reviewed the document."),
-        );
+        return Err(usage("nobody can be asked: standard input is not a terminal")
+            .todo("Give --yes once you have reviewed the document."));
     }
     let begin: String = genesis.hash.to_string().chars().take(8).collect();
-    eprint!(
-        "Compare the fingerprint with the other administrators, then type its first 8 digits: "
-    );
+    eprint!("Compare the fingerprint with the other administrators, then type its first 8 digits: ");
     let _ = io::stderr().flush();
     let mut line = String::new();
-    io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .map_err(|error| files::io("read", Path::new("standard input"), &error))?;
+    io::stdin().lock().read_line(&mut line).map_err(|error| files::io("read", Path::new("standard input"), &error))?;
     if line.trim() == begin {
         Ok(())
     } else {
-        Err(failed(
-            "not signed: those are not the first 8 digits of the fingerprint",
-        ))
+        Err(failed("not signed: those are not the first 8 digits of the fingerprint"))
     }
 }
 
 /// Verifies what ssh-keygen made, with our own code.
-fn verify(
-    armor: &str,
-    member: Option<&Member>,
-    fingerprint: &str,
-    genesis: &Read<Genesis>,
-) -> Outcome {
+fn verify(armor: &str, member: Option<&Member>, fingerprint: &str, genesis: &Read<Genesis>) -> Outcome {
     let refused = |problem: String| {
-        Failure::new(
-            Exit::Tampered,
-            format!("the signature that ssh-keygen made is refused: {problem}"),
-        )
-        .todo(
-            "Nothing was written. Use a key of a kind that is accepted, and OpenSSH 8.2 or later.",
-        )
+        Failure::new(Exit::Tampered, format!("the signature that ssh-keygen made is refused: {problem}"))
+            .todo("Nothing was written. Use a key of a kind that is accepted, and OpenSSH 8.2 or later.")
     };
     let signature = SshSignature::parse(armor).map_err(|error| refused(error.to_string()))?;
     let key = match member {
         Some(member) => member.ssh_keys.iter().find(|key| *key == signature.key()),
         None => Some(signature.key()).filter(|key| key.fingerprint() == fingerprint),
     };
-    let key = key.ok_or_else(|| {
-        refused(format!(
-            "it is by the key {}, not {fingerprint}",
-            signature.key().fingerprint()
-        ))
-    })?;
-    signature
-        .verify(key, Act::Genesis, &genesis.bytes)
-        .map(|_| ())
-        .map_err(|error| refused(error.to_string()))
+    let key =
+        key.ok_or_else(|| refused(format!("it is by the key {}, not {fingerprint}", signature.key().fingerprint())))?;
+    signature.verify(key, Act::Genesis, &genesis.bytes).map(|_| ()).map_err(|error| refused(error.to_string()))
 }

@@ -205,19 +205,13 @@ pub(crate) struct ExportArgs {
 
 /// A time in UTC, its fraction of a second filled up to microseconds.
 fn time(text: &str) -> Result<Timestamp, String> {
-    let wrong = || {
-        format!(
-            "{text:?} is not a time: want YYYY-MM-DDThh:mm:ssZ, with up to six digits of fraction"
-        )
-    };
+    let wrong = || format!("{text:?} is not a time: want YYYY-MM-DDThh:mm:ssZ, with up to six digits of fraction");
     let body = text.strip_suffix('Z').ok_or_else(wrong)?;
     let (seconds, fraction) = body.split_once('.').unwrap_or((body, "0"));
     if fraction.is_empty() || fraction.len() > 6 {
         return Err(wrong());
     }
-    format!("{seconds}.{fraction:0<6}Z")
-        .parse()
-        .map_err(|_| wrong())
+    format!("{seconds}.{fraction:0<6}Z").parse().map_err(|_| wrong())
 }
 
 #[cfg(test)]
@@ -227,17 +221,10 @@ mod tests {
     #[test]
     fn times_may_leave_out_digits_of_the_fraction() {
         let full = "2026-01-31T08:00:00.500000Z".parse::<Timestamp>().unwrap();
-        for text in [
-            "2026-01-31T08:00:00.5Z",
-            "2026-01-31T08:00:00.50Z",
-            "2026-01-31T08:00:00.500000Z",
-        ] {
+        for text in ["2026-01-31T08:00:00.5Z", "2026-01-31T08:00:00.50Z", "2026-01-31T08:00:00.500000Z"] {
             assert_eq!(time(text).unwrap(), full);
         }
-        assert_eq!(
-            time("2026-01-31T08:00:00Z").unwrap().to_string(),
-            "2026-01-31T08:00:00.000000Z"
-        );
+        assert_eq!(time("2026-01-31T08:00:00Z").unwrap().to_string(), "2026-01-31T08:00:00.000000Z");
         for text in [
             "2026-01-31",
             "2026-01-31T08:00:00",

@@ -9,9 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use countersign_trail::origin::Origin;
 
 pub(crate) use self::audit::{ExportArgs, HeadArgs, KeysArgs, OverviewArgs, ProofArgs, RecordArgs};
-pub(crate) use self::ceremony::{
-    CeremonyCommand, CeremonySignArgs, FingerprintArgs, PlanArgs, ShowArgs,
-};
+pub(crate) use self::ceremony::{CeremonyCommand, CeremonySignArgs, FingerprintArgs, PlanArgs, ShowArgs};
 use crate::exit::EXIT_CODES;
 use crate::profile::ConnectArgs;
 use crate::remote::origin;
@@ -33,12 +31,7 @@ Examples:
 
 /// Signs AI decisions into a trail that anyone can verify, and reads what was signed.
 #[derive(Debug, Parser)]
-#[command(
-    name = "countersign",
-    version,
-    propagate_version = true,
-    arg_required_else_help = true
-)]
+#[command(name = "countersign", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = with_codes(ABOUT))]
 pub(crate) struct Cli {
     /// Print JSON instead of text for people.

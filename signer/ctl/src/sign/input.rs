@@ -29,8 +29,7 @@ pub(super) struct Bad {
 
 /// The number of lines of a file; none for standard input and whatever else cannot be read twice.
 pub(super) fn count(path: &Path) -> Outcome<Option<u64>> {
-    let is_file =
-        path.as_os_str() != "-" && path.metadata().is_ok_and(|metadata| metadata.is_file());
+    let is_file = path.as_os_str() != "-" && path.metadata().is_ok_and(|metadata| metadata.is_file());
     if !is_file {
         return Ok(None);
     }
@@ -38,9 +37,7 @@ pub(super) fn count(path: &Path) -> Outcome<Option<u64>> {
     let mut lines = 0;
     let mut ended = true;
     loop {
-        let buffer = reader
-            .fill_buf()
-            .map_err(|error| files::io("read", path, &error))?;
+        let buffer = reader.fill_buf().map_err(|error| files::io("read", path, &error))?;
         let Some(last) = buffer.last() else { break };
         lines += buffer.iter().filter(|byte| **byte == b'\n').count() as u64;
         ended = *last == b'\n';
@@ -61,13 +58,11 @@ pub(super) fn start(path: &Path, bound: usize) -> Outcome<mpsc::Receiver<Outcome
     let (sender, receiver) = mpsc::channel(bound);
     let path = path.to_owned();
     // Standard input cannot be read without blocking: this thread is left behind at the end.
-    let thread = std::thread::Builder::new()
-        .name("input".to_owned())
-        .spawn(move || {
-            if let Err(error) = lines(reader, &sender) {
-                let _ = sender.blocking_send(Err(files::io("read", &path, &error)));
-            }
-        });
+    let thread = std::thread::Builder::new().name("input".to_owned()).spawn(move || {
+        if let Err(error) = lines(reader, &sender) {
+            let _ = sender.blocking_send(Err(files::io("read", &path, &error)));
+        }
+    });
     thread.map_err(|error| failed(format!("cannot start a thread: {error}")))?;
     Ok(receiver)
 }
@@ -76,10 +71,7 @@ fn open(path: &Path) -> Outcome<File> {
     File::open(path).map_err(|error| files::io("read", path, &error))
 }
 
-fn lines(
-    mut reader: Box<dyn BufRead + Send>,
-    sender: &mpsc::Sender<Outcome<Line>>,
-) -> io::Result<()> {
+fn lines(mut reader: Box<dyn BufRead + Send>, sender: &mpsc::Sender<Outcome<Line>>) -> io::Result<()> {
     let bound = line::MAX_LINE_LEN as u64 + 1;
     let mut number = 0;
     loop {
@@ -97,10 +89,7 @@ fn lines(
         if text.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let line = Line {
-            number,
-            event: parse(&text),
-        };
+        let line = Line { number, event: parse(&text) };
         if sender.blocking_send(Ok(line)).is_err() {
             return Ok(());
         }
@@ -124,19 +113,13 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
 }
 
 fn parse(text: &[u8]) -> Result<v1::Event, Bad> {
-    let event = line::parse(text).map_err(|error| Bad {
-        reason: "INVALID_LINE",
-        message: error.to_string(),
-    })?;
+    let event = line::parse(text).map_err(|error| Bad { reason: "INVALID_LINE", message: error.to_string() })?;
     // The client library gives an event_id to an event without one.
     let mut checked = event.clone();
     if checked.event_id.is_empty() {
         checked.event_id = "-".to_owned();
     }
-    event::decode(&checked).map_err(|error| Bad {
-        reason: error.reason(),
-        message: error.to_string(),
-    })?;
+    event::decode(&checked).map_err(|error| Bad { reason: error.reason(), message: error.to_string() })?;
     Ok(event)
 }
 
@@ -144,7 +127,8 @@ fn parse(text: &[u8]) -> Result<v1::Event, Bad> {
 mod tests {
     use super::*;
 
-    const EVENT: &str = r#"{"event_id":"e1","type":"llm.completion","category":"normal","decision":"allow","result":"delivered"}"#;
+    const EVENT: &str =
+        r#"{"event_id":"e1","type":"llm.completion","category":"normal","decision":"allow","result":"delivered"}"#;
 
     fn read(bytes: &[u8]) -> Vec<(u64, Result<String, &'static str>)> {
         let dir = tempfile::tempdir().unwrap();
@@ -154,12 +138,7 @@ mod tests {
         let mut lines = Vec::new();
         while let Some(line) = receiver.blocking_recv() {
             let line = line.unwrap();
-            lines.push((
-                line.number,
-                line.event
-                    .map(|event| event.event_id)
-                    .map_err(|bad| bad.reason),
-            ));
+            lines.push((line.number, line.event.map(|event| event.event_id).map_err(|bad| bad.reason)));
         }
         lines
     }
@@ -169,12 +148,8 @@ mod tests {
         let without_id = EVENT.replace(r#""event_id":"e1","#, "");
         let reserved = EVENT.replace("llm.completion", "countersign.plan");
         let text = format!("{EVENT}\n\n{{}}\n{reserved}\n{without_id}");
-        let want = vec![
-            (1, Ok("e1".to_owned())),
-            (3, Err("INVALID_LINE")),
-            (4, Err("RESERVED_TYPE")),
-            (5, Ok(String::new())),
-        ];
+        let want =
+            vec![(1, Ok("e1".to_owned())), (3, Err("INVALID_LINE")), (4, Err("RESERVED_TYPE")), (5, Ok(String::new()))];
         assert_eq!(read(text.as_bytes()), want);
     }
 
@@ -183,10 +158,7 @@ mod tests {
         let mut bytes = vec![b' '; line::MAX_LINE_LEN + 100];
         bytes[0] = b'{';
         bytes.extend_from_slice(format!("\n{EVENT}\n").as_bytes());
-        assert_eq!(
-            read(&bytes),
-            vec![(1, Err("INVALID_LINE")), (2, Ok("e1".to_owned()))]
-        );
+        assert_eq!(read(&bytes), vec![(1, Err("INVALID_LINE")), (2, Ok("e1".to_owned()))]);
     }
 
     #[test]

@@ -17,11 +17,7 @@ pub(super) struct Latencies {
 impl Latencies {
     /// None yet.
     pub(super) fn new() -> Latencies {
-        Latencies {
-            counts: vec![0; (POWERS + 1) * STEPS as usize],
-            count: 0,
-            longest: Duration::ZERO,
-        }
+        Latencies { counts: vec![0; (POWERS + 1) * STEPS as usize], count: 0, longest: Duration::ZERO }
     }
 
     /// Counts one.
@@ -56,11 +52,7 @@ impl Latencies {
 fn bucket(micros: u64) -> usize {
     let power = (64 - (micros / STEPS).leading_zeros()).saturating_sub(1);
     let step = micros >> power;
-    if micros < STEPS {
-        micros as usize
-    } else {
-        (u64::from(power) * STEPS + step) as usize
-    }
+    if micros < STEPS { micros as usize } else { (u64::from(power) * STEPS + step) as usize }
 }
 
 /// The largest value of a bucket.
@@ -84,11 +76,7 @@ mod tests {
         for micros in (0..10_000).chain([1 << 20, (1 << 20) + 77, 1 << 36]) {
             let at = bucket(micros);
             assert!(at >= last && upper(at) >= micros, "{micros} in {at}");
-            assert!(
-                upper(at) - micros <= micros / STEPS,
-                "{micros} in {at}: up to {}",
-                upper(at)
-            );
+            assert!(upper(at) - micros <= micros / STEPS, "{micros} in {at}: up to {}", upper(at));
             last = at;
         }
     }
@@ -100,9 +88,7 @@ mod tests {
         for ms in 1..=100 {
             latencies.record(Duration::from_millis(ms));
         }
-        let close = |found: f64, want: f64| {
-            assert!((found - want).abs() <= want / 32.0, "{found}, not {want}")
-        };
+        let close = |found: f64, want: f64| assert!((found - want).abs() <= want / 32.0, "{found}, not {want}");
         close(latencies.percentile(50), 50.0);
         close(latencies.percentile(99), 99.0);
         assert_eq!(latencies.percentile(100), 100.0);

@@ -49,13 +49,7 @@ pub(crate) async fn run(args: &SignArgs, output: Output) -> Outcome {
     let progress = Progress::maybe_records(args.progress, "sign", total);
     let tally = Arc::new(Mutex::new(Tally::new(args.trail.to_string())));
     let (sent, mut answered) = mpsc::channel(window);
-    let sending = tokio::spawn(send_all(
-        lines,
-        sender,
-        sent,
-        (usize::from(args.batch), window),
-        Arc::clone(&tally),
-    ));
+    let sending = tokio::spawn(send_all(lines, sender, sent, (usize::from(args.batch), window), Arc::clone(&tally)));
     let ended = loop {
         match receiver.recv().await {
             Ok(None) => break Ok(()),
@@ -102,9 +96,7 @@ fn take(
             receipts.write(&receipt)?;
             lock(tally).signed(receipt.seq);
         }
-        Err(ClientError::Rejected(refusal)) => {
-            lock(tally).refused(line, &refusal.reason, &refusal.message)
-        }
+        Err(ClientError::Rejected(refusal)) => lock(tally).refused(line, &refusal.reason, &refusal.message),
         Err(error) => {
             if let ClientError::Alarm(alarm) = &error {
                 receipts.alarm(alarm)?;
@@ -128,12 +120,11 @@ fn finish(
     match ended {
         Err(error) => {
             let failure = of_client(error);
-            let again = "Send the file again: events with an event_id that are signed already give the identical answer.";
+            let again =
+                "Send the file again: events with an event_id that are signed already give the identical answer.";
             let whole = format!("{failure}\n  {unanswered} events were sent and not answered");
             match failure.exit {
-                Exit::Unavailable if unanswered > 0 => {
-                    Some(Failure::new(failure.exit, whole).todo(again))
-                }
+                Exit::Unavailable if unanswered > 0 => Some(Failure::new(failure.exit, whole).todo(again)),
                 _ => Some(failure),
             }
         }
@@ -169,29 +160,19 @@ async fn send_all(
                 }
                 Err(bad) => lock(&tally).refused(line.number, bad.reason, &bad.message),
             }
-            next = if events.len() < batch {
-                lines.try_recv().ok()
-            } else {
-                None
-            };
+            next = if events.len() < batch { lines.try_recv().ok() } else { None };
         }
         if events.is_empty() {
             continue;
         }
-        let message = Sent {
-            lines: numbers,
-            since: Instant::now(),
-            _permit: permit,
-        };
+        let message = Sent { lines: numbers, since: Instant::now(), _permit: permit };
         if sent.send(message).await.is_err() {
             return Ok(());
         }
         match sender.send(events).await {
             // The receiver knows why, and says it.
             Err(ClientError::StreamEnded) => return Ok(()),
-            result => {
-                result.map_err(|error| Failure::new(Exit::Failed, of_client(error).to_string()))?
-            }
+            result => result.map_err(|error| Failure::new(Exit::Failed, of_client(error).to_string()))?,
         }
     }
 }

@@ -30,44 +30,29 @@ struct Lines {
 impl Lines {
     fn create(path: &Path, replace: bool) -> Outcome<Lines> {
         if !replace && path.exists() {
-            return Err(failed(format!("{} exists", path.display()))
-                .todo("Give --force to replace it, or another name."));
+            return Err(
+                failed(format!("{} exists", path.display())).todo("Give --force to replace it, or another name.")
+            );
         }
         let file = File::create(path).map_err(|error| files::io("write", path, &error))?;
-        Ok(Lines {
-            path: path.to_owned(),
-            file: BufWriter::with_capacity(1 << 18, file),
-        })
+        Ok(Lines { path: path.to_owned(), file: BufWriter::with_capacity(1 << 18, file) })
     }
 
     fn line(&mut self, line: &[u8]) -> Outcome {
-        let written = self
-            .file
-            .write_all(line)
-            .and_then(|()| self.file.write_all(b"\n"));
+        let written = self.file.write_all(line).and_then(|()| self.file.write_all(b"\n"));
         written.map_err(|error| files::io("write", &self.path, &error))
     }
 
     fn flush(&mut self) -> Outcome {
-        self.file
-            .flush()
-            .map_err(|error| files::io("write", &self.path, &error))
+        self.file.flush().map_err(|error| files::io("write", &self.path, &error))
     }
 }
 
 impl Receipts {
     /// Makes the files that are asked for.
     pub(super) fn create(args: &SignArgs) -> Outcome<Receipts> {
-        let create = |path: &Option<PathBuf>| {
-            path.as_deref()
-                .map(|path| Lines::create(path, args.force))
-                .transpose()
-        };
-        let mut alarms = args
-            .receipts
-            .clone()
-            .unwrap_or_else(|| PathBuf::from("countersign"))
-            .into_os_string();
+        let create = |path: &Option<PathBuf>| path.as_deref().map(|path| Lines::create(path, args.force)).transpose();
+        let mut alarms = args.receipts.clone().unwrap_or_else(|| PathBuf::from("countersign")).into_os_string();
         alarms.push(".alarms");
         Ok(Receipts {
             receipts: create(&args.receipts)?,
@@ -80,11 +65,7 @@ impl Receipts {
     /// Writes a receipt, and its salts.
     pub(super) fn write(&mut self, receipt: &Receipt) -> Outcome {
         if let Some(file) = &mut self.receipts {
-            file.line(
-                &receipt
-                    .to_json()
-                    .map_err(|error| failed(error.to_string()))?,
-            )?;
+            file.line(&receipt.to_json().map_err(|error| failed(error.to_string()))?)?;
         }
         if let Some(file) = &mut self.salts {
             let salts: serde_json::Map<String, Value> = receipt
@@ -122,10 +103,7 @@ impl Receipts {
 
     /// Hands what was written to the system.
     pub(super) fn flush(&mut self) -> Outcome {
-        self.receipts
-            .iter_mut()
-            .chain(&mut self.salts)
-            .try_for_each(Lines::flush)
+        self.receipts.iter_mut().chain(&mut self.salts).try_for_each(Lines::flush)
     }
 
     /// Makes the files durable.
@@ -134,11 +112,7 @@ impl Receipts {
         for lines in self.receipts.iter().chain(&self.salts).chain(&self.raised) {
             // Not a file (a pipe, /dev/stdout): nothing to make durable.
             if lines.path.is_file() {
-                lines
-                    .file
-                    .get_ref()
-                    .sync_all()
-                    .map_err(|error| files::io("write", &lines.path, &error))?;
+                lines.file.get_ref().sync_all().map_err(|error| files::io("write", &lines.path, &error))?;
             }
         }
         Ok(())

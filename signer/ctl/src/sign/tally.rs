@@ -78,16 +78,9 @@ impl Tally {
     /// An event is refused, and said to be on standard error.
     pub(super) fn refused(&mut self, line: u64, reason: &str, message: &str) {
         self.refused += 1;
-        let refused = Refused {
-            line,
-            reason: plain(reason),
-            message: plain(message),
-        };
+        let refused = Refused { line, reason: plain(reason), message: plain(message) };
         if self.listed.len() < MAX_LISTED {
-            eprintln!(
-                "line {line}: refused: {}: {}",
-                refused.reason, refused.message
-            );
+            eprintln!("line {line}: refused: {}: {}", refused.reason, refused.message);
             self.listed.push(refused);
         }
     }
@@ -97,20 +90,10 @@ impl Tally {
         self.failed += 1;
         let alarm = |failure: &Failure| matches!(failure.exit, Exit::Fork | Exit::Tampered);
         if self.failed <= MAX_LISTED as u64 {
-            eprintln!(
-                "line {line}: {}",
-                crate::output::plain_lines(&failure.to_string())
-            );
+            eprintln!("line {line}: {}", crate::output::plain_lines(&failure.to_string()));
         }
-        if self
-            .worst
-            .as_ref()
-            .is_none_or(|worst| alarm(&failure) && !alarm(worst))
-        {
-            self.worst = Some(Failure::new(
-                failure.exit,
-                format!("line {line}: {failure}"),
-            ));
+        if self.worst.as_ref().is_none_or(|worst| alarm(&failure) && !alarm(worst)) {
+            self.worst = Some(Failure::new(failure.exit, format!("line {line}: {failure}")));
         }
     }
 
@@ -136,11 +119,7 @@ impl Tally {
             first_seq: self.first_seq,
             last_seq: self.last_seq,
             seconds,
-            rate_per_second: if seconds > 0.0 {
-                self.signed as f64 / seconds
-            } else {
-                0.0
-            },
+            rate_per_second: if seconds > 0.0 { self.signed as f64 / seconds } else { 0.0 },
             p50_ms: latencies.percentile(50),
             p99_ms: latencies.percentile(99),
             max_ms: latencies.longest_ms(),
@@ -153,8 +132,9 @@ impl Tally {
         let refused = self.refused;
         self.worst.take().or_else(|| {
             (refused > 0).then(|| {
-                Failure::new(Exit::Refused, format!("{refused} of {} events were refused", self.done()))
-                    .todo("The reasons stand above, by line. Correct those lines and send them again; the others are signed.")
+                Failure::new(Exit::Refused, format!("{refused} of {} events were refused", self.done())).todo(
+                    "The reasons stand above, by line. Correct those lines and send them again; the others are signed.",
+                )
             })
         })
     }
@@ -166,33 +146,19 @@ pub(super) fn text(summary: &Summary) -> String {
         (Some(first), Some(last)) => format!(", records {first} to {last}"),
         _ => String::new(),
     };
-    let mut rows = vec![
-        ("Trail", summary.trail.clone()),
-        (
-            "Signed",
-            format!("{}{range}, every answer checked", summary.signed),
-        ),
-    ];
+    let mut rows =
+        vec![("Trail", summary.trail.clone()), ("Signed", format!("{}{range}, every answer checked", summary.signed))];
     if summary.refused + summary.failed > 0 {
-        rows.push((
-            "Not signed",
-            format!("{} refused, {} failed", summary.refused, summary.failed),
-        ));
+        rows.push(("Not signed", format!("{} refused, {} failed", summary.refused, summary.failed)));
     }
-    let Summary {
-        p50_ms,
-        p99_ms,
-        max_ms,
-        ..
-    } = summary;
+    let Summary { p50_ms, p99_ms, max_ms, .. } = summary;
+    rows.push(("Rate", format!("{:.0} events a second, {:.2} s", summary.rate_per_second, summary.seconds)));
     rows.push((
-        "Rate",
+        "Latency",
         format!(
-            "{:.0} events a second, {:.2} s",
-            summary.rate_per_second, summary.seconds
+            "p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, longest {max_ms:.2} ms (a message, from sending to checked answer)"
         ),
     ));
-    rows.push(("Latency", format!("p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, longest {max_ms:.2} ms (a message, from sending to checked answer)")));
     fields(&rows)
 }
 
@@ -219,9 +185,6 @@ mod tests {
         for line in 0..MAX_LISTED as u64 + 5 {
             tally.refused(line, "INVALID_EVENT", "x");
         }
-        assert_eq!(
-            (tally.summary().refused, tally.summary().refusals.len()),
-            (MAX_LISTED as u64 + 5, MAX_LISTED)
-        );
+        assert_eq!((tally.summary().refused, tally.summary().refusals.len()), (MAX_LISTED as u64 + 5, MAX_LISTED));
     }
 }

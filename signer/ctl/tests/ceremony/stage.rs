@@ -46,23 +46,13 @@ pub(crate) struct Stage {
 impl Stage {
     /// The folder, with a ceremony file that holds every rule; `dan` comes before `alice` in it.
     pub(crate) fn new() -> Stage {
-        let stage = Stage {
-            dir: tempfile::tempdir().unwrap(),
-        };
+        let stage = Stage { dir: tempfile::tempdir().unwrap() };
         let kinds = ["ed25519", "ecdsa", "ed25519", "ed25519"];
         for (person, kind) in PEOPLE.iter().zip(kinds) {
-            stage.tool(
-                "ssh-keygen",
-                &["-q", "-t", kind, "-N", "", "-C", person, "-f", person],
-            );
+            stage.tool("ssh-keygen", &["-q", "-t", kind, "-N", "", "-C", person, "-f", person]);
         }
         stage.write("ca.pem", certificate(true).as_bytes());
-        stage.write(
-            "ceremony.toml",
-            stage
-                .ceremony_file(&["dan", "carol", "bob", "alice"])
-                .as_bytes(),
-        );
+        stage.write("ceremony.toml", stage.ceremony_file(&["dan", "carol", "bob", "alice"]).as_bytes());
         stage
     }
 
@@ -98,10 +88,7 @@ impl Stage {
     /// `countersign ARGS` in the folder, with these variables and no agent but theirs.
     pub(crate) fn countersign_with(&self, args: &[&str], variables: &[(&str, &Path)]) -> Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-        command
-            .args(args)
-            .current_dir(self.dir.path())
-            .env_remove("SSH_AUTH_SOCK");
+        command.args(args).current_dir(self.dir.path()).env_remove("SSH_AUTH_SOCK");
         command.stdin(std::process::Stdio::null());
         for (name, value) in variables {
             command.env(name, value);
@@ -134,13 +121,9 @@ impl Stage {
 
     /// Runs another program in the folder; it must succeed.
     pub(crate) fn tool(&self, program: &str, args: &[&str]) -> Run {
-        let output = Command::new(program)
-            .args(args)
-            .current_dir(self.dir.path())
-            .stdin(std::process::Stdio::null())
-            .output();
-        let run =
-            Run::of(output.unwrap_or_else(|error| panic!("these tests need {program}: {error}")));
+        let output =
+            Command::new(program).args(args).current_dir(self.dir.path()).stdin(std::process::Stdio::null()).output();
+        let run = Run::of(output.unwrap_or_else(|error| panic!("these tests need {program}: {error}")));
         assert_eq!(run.code, 0, "{program} {args:?}: {run:?}");
         run
     }
@@ -152,13 +135,8 @@ pub(crate) fn certificate(authority: bool) -> String {
     if authority {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     }
-    params
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, "Clients of acme");
-    params
-        .self_signed(&rcgen::KeyPair::generate().unwrap())
-        .unwrap()
-        .pem()
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Clients of acme");
+    params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
 }
 
 /// How a command ended.
@@ -187,11 +165,7 @@ impl Run {
     pub(crate) fn refused(&self, code: i32, texts: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
         for text in texts {
-            assert!(
-                self.stderr.contains(text),
-                "{text:?} is not in {:?}",
-                self.stderr
-            );
+            assert!(self.stderr.contains(text), "{text:?} is not in {:?}", self.stderr);
         }
     }
 }

@@ -102,7 +102,9 @@ impl Pass<'_> {
         let (hashes, above) = self.job.reader().read(|snapshot| {
             let hashes: Vec<Hash> = match level {
                 0 => snapshot.leaves(self.no(), from, to)?,
-                _ => (from..to).filter_map(|at| snapshot.node(self.no(), level, at).transpose()).collect::<Result<_, _>>()?,
+                _ => (from..to)
+                    .filter_map(|at| snapshot.node(self.no(), level, at).transpose())
+                    .collect::<Result<_, _>>()?,
             };
             let full = to - from == WIDTH;
             Ok((hashes, if full { Some(snapshot.node(self.no(), level + 1, path.index())?) } else { None }))
@@ -125,7 +127,8 @@ impl Pass<'_> {
             let records = self.records(from, to)?;
             let signed = records.iter().map(|record| {
                 let signature = record.signature.as_deref();
-                let signature = signature.ok_or_else(|| self.damaged(format!("record {} has no signature", record.seq)))?;
+                let signature =
+                    signature.ok_or_else(|| self.damaged(format!("record {} has no signature", record.seq)))?;
                 Ok(RecordSignature { record: &record.bytes, kid, signature })
             });
             let signed: Vec<_> = signed.collect::<Result<_, ExportError>>()?;
@@ -154,9 +157,7 @@ impl Pass<'_> {
 fn line(seq: u64, part: StoredPart, withheld: impl Fn(&PartName) -> bool) -> PartLine {
     let StoredPart { name, media_type, content } = part;
     match content {
-        Some((salt, data)) if !withheld(&name) => {
-            PartLine::Given { seq, name, media_type, salt, data: data.into() }
-        }
+        Some((salt, data)) if !withheld(&name) => PartLine::Given { seq, name, media_type, salt, data: data.into() },
         _ => PartLine::Withheld { seq, name, media_type: Some(media_type).filter(|text| !text.is_empty()) },
     }
 }

@@ -124,13 +124,24 @@ impl Contents<'_> {
             }
         }
         for (name, commitment) in expected {
-            findings.differs(place, format_args!("part {name}"), format_args!("a row for commitment {commitment}"), "none");
+            findings.differs(
+                place,
+                format_args!("part {name}"),
+                format_args!("a row for commitment {commitment}"),
+                "none",
+            );
         }
         Ok(request_id)
     }
 
     /// The request id of the facts leads to the record.
-    fn request(&mut self, seq: u64, request_id: Option<String>, place: &str, findings: &mut Findings<'_>) -> rusqlite::Result<()> {
+    fn request(
+        &mut self,
+        seq: u64,
+        request_id: Option<String>,
+        place: &str,
+        findings: &mut Findings<'_>,
+    ) -> rusqlite::Result<()> {
         let Some(request_id) = request_id else { return Ok(()) };
         let sql = "SELECT 1 FROM requests WHERE trail = ?1 AND request_id = ?2 AND seq = ?3";
         let found = self.connection.prepare_cached(sql)?.exists(params![self.no, request_id, seq as i64])?;
@@ -162,7 +173,12 @@ fn compare(
                 findings.differs(place, format_args!("commitment of part {name}"), commitment, found);
             }
         }
-        _ => findings.differs(place, format_args!("part {name}"), "content with a salt of 32 bytes, or neither", "something else"),
+        _ => findings.differs(
+            place,
+            format_args!("part {name}"),
+            "content with a salt of 32 bytes, or neither",
+            "something else",
+        ),
     }
 }
 

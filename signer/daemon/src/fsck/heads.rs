@@ -79,7 +79,13 @@ impl<'c> Heads<'c> {
     }
 
     /// Compares everything that states the first `size` records; `leaf` is the last one's.
-    pub(super) fn reached(&mut self, size: u64, leaf: Hash, root: impl Fn() -> Hash, findings: &mut Findings<'_>) -> rusqlite::Result<()> {
+    pub(super) fn reached(
+        &mut self,
+        size: u64,
+        leaf: Hash,
+        root: impl Fn() -> Hash,
+        findings: &mut Findings<'_>,
+    ) -> rusqlite::Result<()> {
         while let Some((at, note)) = self.next.take_if(|(at, _)| i128::from(*at) <= i128::from(size)) {
             self.checkpoints += 1;
             if at as u64 == size {
@@ -100,7 +106,12 @@ impl<'c> Heads<'c> {
         if let Some(second) = self.second.take_if(|second| second.size == size)
             && second.leaf != leaf
         {
-            findings.differs(self.origin, format_args!("leaf hash of record {} in the second head", size - 1), leaf, second.leaf);
+            findings.differs(
+                self.origin,
+                format_args!("leaf hash of record {} in the second head", size - 1),
+                leaf,
+                second.leaf,
+            );
         }
         Ok(())
     }
@@ -136,7 +147,10 @@ impl<'c> Heads<'c> {
         while let Some((at, _)) = self.next.take() {
             beyond += 1;
             if whole && beyond == 1 {
-                findings.problem(format_args!("{} checkpoint at {at}", self.origin), format_args!("the records end at {size}"));
+                findings.problem(
+                    format_args!("{} checkpoint at {at}", self.origin),
+                    format_args!("the records end at {size}"),
+                );
             }
             self.advance(at.saturating_add(1))?;
         }

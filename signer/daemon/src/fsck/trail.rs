@@ -51,7 +51,12 @@ impl TrailLine {
             findings.differs(place, "leaf", "32 bytes", "another length");
         }
         if size < 1 || !(0..=size).contains(&signed) {
-            findings.differs(place, "size and signed", "1 or more, and at most as many signed", format_args!("{size} and {signed}"));
+            findings.differs(
+                place,
+                "size and signed",
+                "1 or more, and at most as many signed",
+                format_args!("{size} and {signed}"),
+            );
         }
         if let Some(reason) = latched {
             findings.note(&origin, format_args!("latched: {}", reason.escape_debug()));
@@ -135,7 +140,8 @@ impl Walk<'_> {
             let Some(last) = rows.last() else { break };
             from = record_id(self.line.no, last.seq) + 1;
             for (seq, problem) in verify(self.record_key, &rows) {
-                findings.problem(format_args!("{} record {seq}", self.line.origin), format_args!("signature: {problem}"));
+                findings
+                    .problem(format_args!("{} record {seq}", self.line.origin), format_args!("signature: {problem}"));
             }
             for row in rows {
                 self.record(row, findings)?;
@@ -194,7 +200,12 @@ impl Walk<'_> {
     /// Rows are missing before `seq`.
     fn missing(&mut self, seq: u64, prev: Option<Hash>, findings: &mut Findings<'_>) -> rusqlite::Result<()> {
         self.settle(None, findings)?;
-        findings.differs(format_args!("{} record {}", self.line.origin, self.next), "rows up to the next that is there", seq - self.next, 0);
+        findings.differs(
+            format_args!("{} record {}", self.line.origin, self.next),
+            "rows up to the next that is there",
+            seq - self.next,
+            0,
+        );
         self.whole = false;
         self.contents.rows.unread += seq.saturating_sub(self.next);
         self.last_leaf = prev.unwrap_or(self.last_leaf);
@@ -241,7 +252,9 @@ impl Walk<'_> {
         }
         let kids = self.entry.record_kids();
         if header.kids != kids {
-            let text = |kids: &[countersign_trail::keys::Kid]| kids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            let text = |kids: &[countersign_trail::keys::Kid]| {
+                kids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+            };
             findings.differs(place, "kids", text(&kids), text(&header.kids));
         }
         self.last_time = Some(self.last_time.map_or(header.time, |last| last.max(header.time)));
@@ -279,7 +292,12 @@ impl Walk<'_> {
             findings.differs(origin, "size of its newest checkpoint", self.line.signed, covered);
         }
         if self.whole && covered > self.line.signed {
-            findings.differs(origin, "size of its newest checkpoint", format_args!("at most {}", self.line.signed), covered);
+            findings.differs(
+                origin,
+                "size of its newest checkpoint",
+                format_args!("at most {}", self.line.signed),
+                covered,
+            );
         }
         let mut rows = self.contents.rows;
         rows.nodes = self.tree.nodes;
@@ -309,7 +327,12 @@ impl Walk<'_> {
         self.contents.rows.intents += 1;
         let wanted = (signed as i64, size.saturating_sub(signed) as i64);
         if (first, count) != wanted || count == 0 {
-            findings.differs(&place, "first record and count", format_args!("{wanted:?}"), format_args!("{:?}", (first, count)));
+            findings.differs(
+                &place,
+                "first record and count",
+                format_args!("{wanted:?}"),
+                format_args!("{:?}", (first, count)),
+            );
         }
         let (leaf, time) = self.signed_end.unwrap_or((self.entry.first_prev, None));
         if prev_leaf != leaf.as_bytes() {
@@ -325,7 +348,12 @@ impl Walk<'_> {
         };
         if !fits {
             let lines = |text: &str| text.trim_end().replace('\n', " ");
-            findings.differs(&place, "checkpoint text", lines(&checkpoint.text()), text.map_or("none".to_owned(), |text| lines(&text)));
+            findings.differs(
+                &place,
+                "checkpoint text",
+                lines(&checkpoint.text()),
+                text.map_or("none".to_owned(), |text| lines(&text)),
+            );
         }
         if mac.len() != 32 {
             findings.differs(&place, "length of its MAC", 32, mac.len());
@@ -346,7 +374,10 @@ fn verify(key: Option<&PublicKey>, rows: &[RecordRow]) -> Vec<(u64, String)> {
         holds.err().map(|error| (row.seq, error.to_string()))
     };
     std::thread::scope(|scope| {
-        let parts: Vec<_> = rows.chunks(share).map(|part| scope.spawn(move || part.iter().filter_map(one).collect::<Vec<_>>())).collect();
+        let parts: Vec<_> = rows
+            .chunks(share)
+            .map(|part| scope.spawn(move || part.iter().filter_map(one).collect::<Vec<_>>()))
+            .collect();
         let failed = || vec![(rows.first().map_or(0, |row| row.seq), "the check itself failed".to_owned())];
         parts.into_iter().flat_map(|part| part.join().unwrap_or_else(|_| failed())).collect()
     })

@@ -59,7 +59,8 @@ impl<'c> Tree<'c> {
         let index = (self.size() >> (8 * level)) - 1;
         let id = node_id(self.no, level as u8, index);
         let sql = "SELECT hash FROM nodes WHERE id = ?1";
-        let stored: Option<Vec<u8>> = self.connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?;
+        let stored: Option<Vec<u8>> =
+            self.connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?;
         let stored = stored.map(hex::encode);
         self.nodes += 1;
         if stored.as_deref() != Some(&hash.to_string()) {

@@ -119,9 +119,10 @@ fn begin(config: &Config, plan: &Plan, plan_hash: Hash, way: Way) -> Result<Prog
     let left = Progress::load(&config.data_dir)?;
     let store = config.data_dir.join(FILE_NAME);
     match (way, left) {
-        (Way::Fresh, None) if store.exists() => {
-            Err(CeremonyError::Used(format!("{} exists: a second genesis on a used folder is refused", store.display())))
-        }
+        (Way::Fresh, None) if store.exists() => Err(CeremonyError::Used(format!(
+            "{} exists: a second genesis on a used folder is refused",
+            store.display()
+        ))),
         (Way::Fresh, None) => {
             let created = Timekeeper::default().now();
             let progress = Progress { plan: plan_hash, created, tokens: Vec::new(), keys: Vec::new() };
@@ -237,8 +238,10 @@ async fn bind(progress: &Progress, role: TokenRole, pool: &Pool) -> Result<Arc<T
 }
 
 fn document(plan: &Plan, plan_hash: Hash, progress: &Progress, batches: &[FirstBatch]) -> Genesis {
-    let mut records: Vec<FirstRecord> =
-        batches.iter().map(|first| FirstRecord { leaf_hash: first.leaf(), trail: first.facts.origin.clone() }).collect();
+    let mut records: Vec<FirstRecord> = batches
+        .iter()
+        .map(|first| FirstRecord { leaf_hash: first.leaf(), trail: first.facts.origin.clone() })
+        .collect();
     records.sort_by(|a, b| a.trail.cmp(&b.trail));
     Genesis {
         created: progress.created,
@@ -273,7 +276,9 @@ pub async fn abandon(config: &Config, plan_bytes: &[u8]) -> Result<Vec<String>, 
     if store.exists() {
         let sealed = SqliteStore::open(&config.data_dir)?.reader().read(|snapshot| snapshot.trails())?;
         if sealed.iter().any(|trail| trail.no == records::ADMIN_TRAIL_NO && trail.head.size > 1) {
-            return Err(CeremonyError::Used("the genesis is sealed: its keys are not destroyed by one person".to_owned()));
+            return Err(CeremonyError::Used(
+                "the genesis is sealed: its keys are not destroyed by one person".to_owned(),
+            ));
         }
     }
     let mut report = Vec::new();
@@ -295,4 +300,3 @@ pub async fn abandon(config: &Config, plan_bytes: &[u8]) -> Result<Vec<String>, 
     report.push(format!("removed the unsealed store in {}", config.data_dir.display()));
     Ok(report)
 }
-

@@ -41,7 +41,11 @@ impl FirstBatch {
 }
 
 /// Builds record 0 of the admin trail, and of every trail on top of its leaf.
-pub(super) fn first_batches(plan: &Plan, created: Timestamp, keys: &[GenesisKey]) -> Result<Vec<FirstBatch>, CeremonyError> {
+pub(super) fn first_batches(
+    plan: &Plan,
+    created: Timestamp,
+    keys: &[GenesisKey],
+) -> Result<Vec<FirstBatch>, CeremonyError> {
     let plan_hash = Hash::of(&plan.to_bytes()?);
     let facts = facts(ADMIN_TRAIL_NO, &plan.admin_trail, Mode::Batch, keys)?;
     let admin = first(facts, plan_hash, Body::Plan(PlanBody { plan: plan_hash }), created, true)?;
@@ -55,7 +59,11 @@ pub(super) fn first_batches(plan: &Plan, created: Timestamp, keys: &[GenesisKey]
     Ok(batches)
 }
 
-fn facts_of(no: TrailNo, trail: &countersign_trail::document::TrailPlan, keys: &[GenesisKey]) -> Result<TrailFacts, CeremonyError> {
+fn facts_of(
+    no: TrailNo,
+    trail: &countersign_trail::document::TrailPlan,
+    keys: &[GenesisKey],
+) -> Result<TrailFacts, CeremonyError> {
     facts(no, &trail.origin, trail.mode, keys)
 }
 
@@ -73,7 +81,13 @@ fn facts(no: TrailNo, origin: &Origin, mode: Mode, keys: &[GenesisKey]) -> Resul
     })
 }
 
-fn first(facts: TrailFacts, prev: Hash, body: Body, created: Timestamp, admin: bool) -> Result<FirstBatch, CeremonyError> {
+fn first(
+    facts: TrailFacts,
+    prev: Hash,
+    body: Body,
+    created: Timestamp,
+    admin: bool,
+) -> Result<FirstBatch, CeremonyError> {
     let head = Head { size: 0, leaf: prev, time: created };
     let built = Batch::build(&facts, head, &CompactRange::empty(), vec![(Item::Control(body), created)], true);
     let batch = built.map_err(|error| CeremonyError::Mismatch(format!("record 0 of {}: {error}", facts.origin)))?;
@@ -124,8 +138,8 @@ async fn write_one(
     let signature = signatures.pop().ok_or_else(missing)?;
     let key = keys.iter().find(|key| key.kid() == facts.checkpoint_key).ok_or_else(missing)?;
     let note = SignedCheckpoint::assemble(checkpoint, key, &signature).map_err(|_| missing())?;
-    let (mut second, _) = HeadFile::open(&config.head_dir, &facts.origin.path_segment(), true)
-        .map_err(file_error(&config.head_dir))?;
+    let (mut second, _) =
+        HeadFile::open(&config.head_dir, &facts.origin.path_segment(), true).map_err(file_error(&config.head_dir))?;
     second.write(SecondHead { size: 1, leaf: batch.next.leaf }).map_err(file_error(&config.head_dir))?;
     let note = SignedNote { size: 1, note: note.to_bytes().into() };
     let outcome = Outcome { first_seq: 0, count: 1, signatures, checkpoint: Some(note) };

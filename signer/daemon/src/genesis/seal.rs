@@ -78,11 +78,18 @@ fn check(state: &AdminState, genesis: &[u8], handed_in: &[HandedIn]) -> Result<V
     if missing.is_empty() {
         Ok(signatures)
     } else {
-        Err(CeremonyError::Mismatch(format!("signatures are missing of: {}; every administrator signs the genesis", missing.join(", "))))
+        Err(CeremonyError::Mismatch(format!(
+            "signatures are missing of: {}; every administrator signs the genesis",
+            missing.join(", ")
+        )))
     }
 }
 
-fn replay_first(store: &SqliteStore, state: &mut AdminState, documents: &StoredDocuments<'_>) -> Result<(), CeremonyError> {
+fn replay_first(
+    store: &SqliteStore,
+    state: &mut AdminState,
+    documents: &StoredDocuments<'_>,
+) -> Result<(), CeremonyError> {
     let records = store.reader().read(|snapshot| snapshot.records(ADMIN_TRAIL_NO, 0, 2))?;
     match &records[..] {
         [first] => {

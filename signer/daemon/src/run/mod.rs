@@ -1,8 +1,8 @@
 //! The daemon's life: check, recover, serve, drain.
 
 pub mod bounds;
-pub mod start;
 mod serve;
+pub mod start;
 
 use std::path::Path;
 

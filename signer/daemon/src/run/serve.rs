@@ -44,7 +44,12 @@ pub(super) async fn serve(config: &Config, mut started: Started) -> Result<(), R
     let (stop, stopping) = watch::channel(false);
     let mut sides = tokio::task::JoinSet::new();
     let health = Arc::new(Health::new(appliance.clone()));
-    sides.spawn(http::serve_operations(operations, appliance.metrics.clone(), health.clone(), stopped(stopping.clone())));
+    sides.spawn(http::serve_operations(
+        operations,
+        appliance.metrics.clone(),
+        health.clone(),
+        stopped(stopping.clone()),
+    ));
     if let Some(public) = config.listen.public {
         let listener = TcpListener::bind(public).await.map_err(io("listen.public"))?;
         let published = Arc::new(Public::new(appliance.clone()));

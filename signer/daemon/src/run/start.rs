@@ -57,8 +57,13 @@ pub async fn start(config: &Config, config_hash: Hash, fingerprint: Hash) -> Res
     let origins: Vec<Origin> = rows.iter().map(|row| row.origin.clone()).collect();
     let members = state.plan.members.iter().map(|member| member.id.clone());
     let metrics = Arc::new(Metrics::new(members, origins));
-    let mut context =
-        Context { admin: state.clone(), store: store.clone(), clock: clock.clone(), metrics: metrics.clone(), bounds: bounds::admin(config) };
+    let mut context = Context {
+        admin: state.clone(),
+        store: store.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        bounds: bounds::admin(config),
+    };
     let mut tasks = JoinSet::new();
     let mut trails: BTreeMap<Origin, TrailHandle> = BTreeMap::new();
     for row in rows {
@@ -75,7 +80,8 @@ pub async fn start(config: &Config, config_hash: Hash, fingerprint: Hash) -> Res
     let others = trails.values().filter(|trail| trail.facts().no != ADMIN_TRAIL_NO).cloned().collect();
     let log = Arc::new(AdminLog::new(&state, admin_trail, others, clock.clone()));
     record_start(config, &log, config_hash, vec![admin_serial, record_serial]).await?;
-    let gateways = state.plan.members.iter().filter(|member| member.role == Role::Gateway).map(|member| member.id.clone());
+    let gateways =
+        state.plan.members.iter().filter(|member| member.role == Role::Gateway).map(|member| member.id.clone());
     let started_at = clock.now();
     let appliance = Appliance {
         access: Access::new(&state),
@@ -100,7 +106,9 @@ pub fn replay(store: &SqliteStore, fingerprint: Hash) -> Result<(AdminState, Vec
     let mut state = AdminState::begin(fingerprint, &documents)?;
     let rows = store.reader().read(|snapshot| snapshot.trails())?;
     let want = state.trails.len() + 1;
-    if rows.len() != want || rows.first().is_none_or(|row| row.no != ADMIN_TRAIL_NO || row.origin != state.plan.admin_trail) {
+    if rows.len() != want
+        || rows.first().is_none_or(|row| row.no != ADMIN_TRAIL_NO || row.origin != state.plan.admin_trail)
+    {
         return Err(CeremonyError::Mismatch(format!("the store has {} trails, the genesis {want}", rows.len())));
     }
     let signed = rows[0].signed;
@@ -109,7 +117,9 @@ pub fn replay(store: &SqliteStore, fingerprint: Hash) -> Result<(AdminState, Vec
         let to = signed.min(from + REPLAY_PAGE);
         let records = store.reader().read(|snapshot| snapshot.records(ADMIN_TRAIL_NO, from, to))?;
         if records.len() as u64 != to - from {
-            return Err(CeremonyError::Mismatch(format!("admin records between {from} and {to} are missing: run `countersignd fsck`")));
+            return Err(CeremonyError::Mismatch(format!(
+                "admin records between {from} and {to} are missing: run `countersignd fsck`"
+            )));
         }
         for record in records {
             state.apply(&record.bytes, &documents)?;
@@ -121,7 +131,11 @@ pub fn replay(store: &SqliteStore, fingerprint: Hash) -> Result<(AdminState, Vec
 }
 
 /// Starts a token's workers and checks that it is the genesis's.
-async fn token(config: &Config, state: &AdminState, role: TokenRole) -> Result<(Arc<TokenSigner>, TokenSerial), RunError> {
+async fn token(
+    config: &Config,
+    state: &AdminState,
+    role: TokenRole,
+) -> Result<(Arc<TokenSigner>, TokenSerial), RunError> {
     let settings = settings(config, role);
     let pool: Pool = tokens::start(role, settings, &state.genesis.instance, tokens::bindings(state, role)).await?;
     let facts = state.genesis.tokens.iter().find(|facts| facts.role == role);
@@ -151,7 +165,12 @@ fn settings(config: &Config, role: TokenRole) -> &Token {
 }
 
 /// The start itself, and a PIN that was cleared while the daemon was down.
-async fn record_start(config: &Config, log: &AdminLog, config_hash: Hash, tokens: Vec<TokenSerial>) -> Result<(), CeremonyError> {
+async fn record_start(
+    config: &Config,
+    log: &AdminLog,
+    config_hash: Hash,
+    tokens: Vec<TokenSerial>,
+) -> Result<(), CeremonyError> {
     for token in &tokens {
         let settings = settings(config, token.role);
         let hsm = |error| CeremonyError::Hsm { token: token.role.word(), error };

@@ -100,8 +100,11 @@ impl Batch {
         with_checkpoint: bool,
     ) -> Result<Batch, BatchError> {
         let tree = BatchTree::new(frontier, leaves)?;
-        let checkpoint = (with_checkpoint || facts.mode == Mode::Batch)
-            .then(|| Checkpoint { origin: facts.origin.clone(), size: next.size, root: tree.root() });
+        let checkpoint = (with_checkpoint || facts.mode == Mode::Batch).then(|| Checkpoint {
+            origin: facts.origin.clone(),
+            size: next.size,
+            root: tree.root(),
+        });
         Ok(Batch { prev, next, frontier: tree.after(), records, tree, checkpoint })
     }
 

@@ -72,7 +72,14 @@ impl Gathering {
     }
 
     /// Adds a group's events; those whose id stands in a recent record are answered by it.
-    pub(super) fn add_group(&mut self, group: Group, now: Timestamp, head: &Head, recent: &mut Recent, heartbeat: Duration) {
+    pub(super) fn add_group(
+        &mut self,
+        group: Group,
+        now: Timestamp,
+        head: &Head,
+        recent: &mut Recent,
+        heartbeat: Duration,
+    ) {
         let mut places = Vec::with_capacity(group.events.len());
         for prepared in group.events {
             let (client, event_id) = (&prepared.event.client, &prepared.event.event_id);
@@ -93,7 +100,14 @@ impl Gathering {
         }
     }
 
-    pub(super) fn add_control(&mut self, body: Body, reply: ControlReply, now: Timestamp, head: &Head, heartbeat: Duration) {
+    pub(super) fn add_control(
+        &mut self,
+        body: Body,
+        reply: ControlReply,
+        now: Timestamp,
+        head: &Head,
+        heartbeat: Duration,
+    ) {
         self.open(now, head, heartbeat);
         self.waiters.push(Waiter::Control { index: self.items.len(), reply });
         self.items.push((Item::Control(body), now));
@@ -109,7 +123,9 @@ impl Gathering {
     /// trail was silent longer, its first record afterwards says so. True when one was added.
     fn open(&mut self, now: Timestamp, head: &Head, heartbeat: Duration) -> bool {
         let silent = now.as_micros().saturating_sub(head.time.as_micros());
-        let gap = self.items.is_empty() && head.size > 0 && u128::from(silent.max(0).unsigned_abs()) > 2 * heartbeat.as_micros();
+        let gap = self.items.is_empty()
+            && head.size > 0
+            && u128::from(silent.max(0).unsigned_abs()) > 2 * heartbeat.as_micros();
         if gap {
             let body = GapBody { from: head.time, reason: "no-service".to_owned(), to: now };
             self.items.push((Item::Control(Body::Gap(body)), now));

@@ -178,7 +178,10 @@ impl TrailHandle {
             return Err(stopped(&self.facts.origin, reason));
         }
         self.queue.try_send(Work::Group(group)).map_err(|_| {
-            Refusal::new(Reason::Overloaded, format!("{} has {QUEUE_GROUPS} groups waiting; try again", self.facts.origin))
+            Refusal::new(
+                Reason::Overloaded,
+                format!("{} has {QUEUE_GROUPS} groups waiting; try again", self.facts.origin),
+            )
         })
     }
 

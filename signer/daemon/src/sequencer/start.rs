@@ -25,12 +25,12 @@ use super::{Bounds, Published, QUEUE_GROUPS, TrailFacts, TrailHandle};
 use crate::metrics::Metrics;
 use crate::reason::{Reason, Refusal};
 use crate::signer::TokenSigner;
-use crate::timekeeper::Timekeeper;
 use crate::store::files::{HeadFile, SecondHead};
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::reader::Snapshot;
 use crate::store::tree::{StoredTree, TreeReadError};
 use crate::store::{NewRecord, OpenIntent, ReadError, StoredRecord, TrailRow};
+use crate::timekeeper::Timekeeper;
 
 /// Why a trail is not opened. Nothing was signed.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,9 @@ pub enum StartError {
         error: std::io::Error,
     },
     /// The store was restored from an older copy.
-    #[error("{trail}: the store ends at size {store}, the second head is at size {second}: the store was moved back. Nothing is signed in a trail that lost its end; restore the newest copy")]
+    #[error(
+        "{trail}: the store ends at size {store}, the second head is at size {second}: the store was moved back. Nothing is signed in a trail that lost its end; restore the newest copy"
+    )]
     MovedBack {
         /// The trail.
         trail: String,
@@ -54,7 +56,9 @@ pub enum StartError {
         second: u64,
     },
     /// Store and second head disagree about a record.
-    #[error("{trail}: record {seq} has leaf hash {store} in the store, the second head has {second}: one of the two was changed")]
+    #[error(
+        "{trail}: record {seq} has leaf hash {store} in the store, the second head has {second}: one of the two was changed"
+    )]
     HeadsDiffer {
         /// The trail.
         trail: String,
@@ -74,7 +78,9 @@ pub enum StartError {
         problem: String,
     },
     /// The open intent was not made by this appliance.
-    #[error("{trail}: the open intent at record {seq} does not carry the worker's MAC: it was planted or changed, and is not signed")]
+    #[error(
+        "{trail}: the open intent at record {seq} does not carry the worker's MAC: it was planted or changed, and is not signed"
+    )]
     IntentForged {
         /// The trail.
         trail: String,
@@ -230,12 +236,16 @@ fn check(snapshot: &Snapshot<'_>, row: &TrailRow, entry: &TrailEntry, keys: &Key
     let intent = snapshot.open_intent(row.no)?;
     let ends = intent.as_ref().map_or(row.signed, |intent| intent.first_seq + intent.count);
     if ends != row.head.size || intent.as_ref().is_some_and(|intent| intent.first_seq != row.signed) {
-        return Err(broken(format!("its head is at {}, its signatures at {}, its intent at {ends}", row.head.size, row.signed)));
+        return Err(broken(format!(
+            "its head is at {}, its signatures at {}, its intent at {ends}",
+            row.head.size, row.signed
+        )));
     }
     if row.head.size == 0 {
         return Err(broken("it has no record 0".to_owned()));
     }
-    let last = snapshot.record(row.no, row.head.size - 1)?.ok_or_else(|| broken("its last record is missing".to_owned()))?;
+    let last =
+        snapshot.record(row.no, row.head.size - 1)?.ok_or_else(|| broken("its last record is missing".to_owned()))?;
     check_record(&last, row.head.size - 1).map_err(&broken)?;
     if last.leaf != row.head.leaf {
         return Err(broken(format!("its head names leaf {}, its last record has {}", row.head.leaf, last.leaf)));
@@ -247,11 +257,15 @@ fn check(snapshot: &Snapshot<'_>, row: &TrailRow, entry: &TrailEntry, keys: &Key
     let tree = StoredTree::new(snapshot, row.no);
     let frontier = tree.frontier(row.signed).map_err(tree_error)?;
     let note = snapshot.newest_checkpoint(row.no)?.ok_or_else(|| broken("it has no checkpoint".to_owned()))?;
-    let signed = SignedCheckpoint::parse(&note.note).map_err(|error| broken(format!("its newest checkpoint: {error}")))?;
+    let signed =
+        SignedCheckpoint::parse(&note.note).map_err(|error| broken(format!("its newest checkpoint: {error}")))?;
     let newest = signed.verify(keys.checkpoint).map_err(|error| broken(format!("its newest checkpoint: {error}")))?;
     let root = tree.frontier(newest.size.min(row.signed)).map_err(tree_error)?.root();
     if newest.origin != row.origin || newest.size != note.size || newest.size > row.signed || newest.root != root {
-        return Err(broken(format!("its newest checkpoint is over size {} root {}, the records give {root}", newest.size, newest.root)));
+        return Err(broken(format!(
+            "its newest checkpoint is over size {} root {}, the records give {root}",
+            newest.size, newest.root
+        )));
     }
     match entry.mode {
         Mode::Batch if newest.size != row.signed => {
@@ -315,7 +329,8 @@ async fn recover(
         parts: Vec::new(),
     });
     let with_checkpoint = intent.checkpoint_text.is_some();
-    let batch = Batch::over(facts, intent.prev, row.head, frontier, again.collect(), &leaves, with_checkpoint).map_err(broken)?;
+    let batch = Batch::over(facts, intent.prev, row.head, frontier, again.collect(), &leaves, with_checkpoint)
+        .map_err(broken)?;
     let text = batch.checkpoint.as_ref().map(|checkpoint| checkpoint.text());
     let messages = batch.messages(facts.mode);
     let instance = &context.admin.genesis.instance;

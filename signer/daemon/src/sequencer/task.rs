@@ -21,9 +21,9 @@ use crate::fail;
 use crate::metrics::{Metrics, Stage};
 use crate::reason::{Reason, Refusal};
 use crate::signer::TokenSigner;
-use crate::timekeeper::Timekeeper;
 use crate::store::files::{HeadFile, SecondHead};
 use crate::store::{Append, AppendError, Head, Outcome, SignedNote, Store};
+use crate::timekeeper::Timekeeper;
 
 /// Time between attempts while the HSM does not sign: doubled from the first to the last.
 const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(2);
@@ -156,7 +156,9 @@ impl<S: Store> Task<S> {
                     self.gathering.add_control(body, reply, self.clock.now(), &self.head, heartbeat);
                 }
             },
-            Work::Checkpoint(reply) if self.checkpoint == self.signed && self.flight.is_none() && self.gathering.is_empty() => {
+            Work::Checkpoint(reply)
+                if self.checkpoint == self.signed && self.flight.is_none() && self.gathering.is_empty() =>
+            {
                 drop(reply.send(Ok(self.checkpoint)));
             }
             Work::Checkpoint(reply) => match self.refusing() {
@@ -175,12 +177,14 @@ impl<S: Store> Task<S> {
     fn take_group(&mut self, group: Group) {
         let refusal = match self.refusing() {
             Some(reason) => Some(self.refusal(reason)),
-            None if group.deadline.is_some_and(|at| at <= Instant::now()) => {
-                Some(Refusal::new(Reason::DeadlineExceeded, "the deadline passed before the events were sequenced; nothing was signed"))
-            }
-            None if !self.recent.covers(group.checked_at) => {
-                Some(Refusal::new(Reason::Overloaded, "the events waited too long before they were sequenced; try again"))
-            }
+            None if group.deadline.is_some_and(|at| at <= Instant::now()) => Some(Refusal::new(
+                Reason::DeadlineExceeded,
+                "the deadline passed before the events were sequenced; nothing was signed",
+            )),
+            None if !self.recent.covers(group.checked_at) => Some(Refusal::new(
+                Reason::Overloaded,
+                "the events waited too long before they were sequenced; try again",
+            )),
             None => None,
         };
         if let Some(refusal) = refusal {
@@ -199,9 +203,11 @@ impl<S: Store> Task<S> {
     fn refusing(&self) -> Option<Reason> {
         let stalled = self.flight.as_ref().filter(|flight| flight.signing.is_none());
         let draining = self.draining.is_some().then_some(Reason::Draining);
-        self.latched.map(|_| Reason::TrailLatched).or(draining).or(self.clock.stopped()).or_else(|| {
-            stalled.and(self.published.borrow().stopped)
-        })
+        self.latched
+            .map(|_| Reason::TrailLatched)
+            .or(draining)
+            .or(self.clock.stopped())
+            .or_else(|| stalled.and(self.published.borrow().stopped))
     }
 
     fn refusal(&self, reason: Reason) -> Refusal {
@@ -266,7 +272,8 @@ impl<S: Store> Task<S> {
             Ok((outcome, checkpoint)) => {
                 fail::point("verify");
                 self.metrics.stage(Stage::Hsm, flight.started.elapsed());
-                let per_signature = flight.started.elapsed() / u32::try_from(flight.messages.len().max(1)).unwrap_or(u32::MAX);
+                let per_signature =
+                    flight.started.elapsed() / u32::try_from(flight.messages.len().max(1)).unwrap_or(u32::MAX);
                 self.signature_time = (self.signature_time * 7 + per_signature) / 8;
                 if let Some(second) = flight.second.take() {
                     let written = second.await.map_err(std::io::Error::other).and_then(|written| written);
@@ -283,7 +290,11 @@ impl<S: Store> Task<S> {
     }
 
     /// Turns verified signatures into what becomes durable.
-    fn land(&self, flight: &Flight, mut signatures: Vec<Bytes>) -> Result<(Option<Outcome>, Option<SignedNote>), Refusal> {
+    fn land(
+        &self,
+        flight: &Flight,
+        mut signatures: Vec<Bytes>,
+    ) -> Result<(Option<Outcome>, Option<SignedNote>), Refusal> {
         let note = match &flight.checkpoint {
             None => None,
             Some(checkpoint) => {
@@ -359,13 +370,20 @@ impl<S: Store> Task<S> {
                 }
                 Ok(())
             }
-            Err(error @ (AppendError::Full(_) | AppendError::NotStored(_))) => self.not_stored(landed, next, error).await,
+            Err(error @ (AppendError::Full(_) | AppendError::NotStored(_))) => {
+                self.not_stored(landed, next, error).await
+            }
             Err(error @ (AppendError::LostRace { .. } | AppendError::Unknown(_))) => Err(self.fatal(error.to_string())),
         }
     }
 
     /// What is new is refused; what the HSM has signed is tried again alone until it is stored.
-    async fn not_stored(&mut self, landed: Option<Landed>, next: Option<Next>, error: AppendError) -> Result<(), Fatal> {
+    async fn not_stored(
+        &mut self,
+        landed: Option<Landed>,
+        next: Option<Next>,
+        error: AppendError,
+    ) -> Result<(), Fatal> {
         let full = matches!(error, AppendError::Full(_));
         tracing::error!(trail = %self.facts.origin, %error, "nothing new is taken");
         let reason = if full { Reason::StoreFull } else { Reason::StoreUnavailable };
@@ -538,7 +556,18 @@ impl Flight {
         recovery: Option<RecoveryProof>,
     ) -> Flight {
         let now = Instant::now();
-        Flight { batch, checkpoint, waiters, messages, recovery, signing: None, second: None, started: now, attempts: 0, retry_at: now }
+        Flight {
+            batch,
+            checkpoint,
+            waiters,
+            messages,
+            recovery,
+            signing: None,
+            second: None,
+            started: now,
+            attempts: 0,
+            retry_at: now,
+        }
     }
 
     /// Hands the messages to the HSM: the same bytes at every attempt.

@@ -49,7 +49,9 @@ pub async fn proofs(
     for answered in answers {
         let (size, note, tree) = match answered {
             Answered::New(batch, _) => match &batch.checkpoint {
-                Some(note) if trail.facts().record_key.is_none() => (batch.tree.size(), note.clone(), Tree::Batch(batch)),
+                Some(note) if trail.facts().record_key.is_none() => {
+                    (batch.tree.size(), note.clone(), Tree::Batch(batch))
+                }
                 _ => continue,
             },
             Answered::Stored(stored) => match &stored.checkpoint {
@@ -64,7 +66,9 @@ pub async fn proofs(
         seqs.sort_unstable();
         seqs.dedup();
         let hashes = match tree {
-            Tree::Batch(batch) => batch.tree.multiproof(&seqs).map_err(|error| Refusal::new(Reason::Internal, error))?,
+            Tree::Batch(batch) => {
+                batch.tree.multiproof(&seqs).map_err(|error| Refusal::new(Reason::Internal, error))?
+            }
             Tree::Store(size) => from_store(store, trail, size, seqs.clone()).await?,
         };
         let hashes = hashes.iter().map(|hash| Bytes::copy_from_slice(hash.as_bytes())).collect();

@@ -68,7 +68,8 @@ impl Audit {
     /// The trail that a caller names and may read. The permission goes first: who may not read a
     /// trail does not learn whether it exists.
     fn readable(&self, peer: Option<&Peer>, name: &str) -> Result<(TrailHandle, Reader), Refusal> {
-        let unknown = || Refusal::new(Reason::UnknownTrail, "no trail of this name; ListTrails names those that you may read");
+        let unknown =
+            || Refusal::new(Reason::UnknownTrail, "no trail of this name; ListTrails names those that you may read");
         let now = self.appliance.clock.now();
         let Ok(origin) = Origin::parse(name) else {
             self.appliance.access.authorise_keys(peer, now)?;
@@ -105,10 +106,15 @@ impl Audit {
         Ok(GetHeadResponse { checkpoint: note.note.into() })
     }
 
-    async fn get_document(&self, peer: Option<&Peer>, request: GetDocumentRequest) -> Result<GetDocumentResponse, Refusal> {
+    async fn get_document(
+        &self,
+        peer: Option<&Peer>,
+        request: GetDocumentRequest,
+    ) -> Result<GetDocumentResponse, Refusal> {
         self.appliance.access.authorise_keys(peer, self.appliance.clock.now())?;
-        let hash = Hash::try_from(&request.sha256[..])
-            .map_err(|_| Refusal::new(Reason::InvalidRequest, format!("sha256 has {} bytes, not 32", request.sha256.len())))?;
+        let hash = Hash::try_from(&request.sha256[..]).map_err(|_| {
+            Refusal::new(Reason::InvalidRequest, format!("sha256 has {} bytes, not 32", request.sha256.len()))
+        })?;
         // The table may hold others: only what the admin trail names is a document.
         if !self.appliance.admin.documents.contains(&hash) {
             return Err(Refusal::new(Reason::NotFound, format!("the admin trail names no document {hash}")));
@@ -158,7 +164,10 @@ impl AuditService for Audit {
         self.answer("GetHead", result)
     }
 
-    async fn list_records(&self, request: Request<ListRecordsRequest>) -> Result<Response<ListRecordsResponse>, Status> {
+    async fn list_records(
+        &self,
+        request: Request<ListRecordsRequest>,
+    ) -> Result<Response<ListRecordsResponse>, Status> {
         let peer = peer_of(&request);
         let result = self.list_records(peer.as_ref(), request.into_inner()).await;
         self.answer("ListRecords", result)
@@ -185,7 +194,10 @@ impl AuditService for Audit {
         self.answer("ListKeys", result)
     }
 
-    async fn get_document(&self, request: Request<GetDocumentRequest>) -> Result<Response<GetDocumentResponse>, Status> {
+    async fn get_document(
+        &self,
+        request: Request<GetDocumentRequest>,
+    ) -> Result<Response<GetDocumentResponse>, Status> {
         let peer = peer_of(&request);
         let result = self.get_document(peer.as_ref(), request.into_inner()).await;
         self.answer("GetDocument", result)

@@ -41,7 +41,9 @@ pub async fn check(appliance: &Appliance, trail: &TrailHandle, held: &HeldHead) 
     let origin = &trail.facts().origin;
     tracing::error!(trail = %origin, seq, size = now, "a client holds a signed record that the store does not have");
     trail.latch(Reason::HeadMismatch).await?;
-    let message = format!("you hold record {seq} of {origin} with a valid proof, and the store of size {now} has another there or none: it lost records, and the trail is latched");
+    let message = format!(
+        "you hold record {seq} of {origin} with a valid proof, and the store of size {now} has another there or none: it lost records, and the trail is latched"
+    );
     Err(Refusal::new(Reason::HeadMismatch, message))
 }
 

@@ -48,7 +48,8 @@ impl Health {
                 reporter.set_serving::<AuditServiceServer<Audit>>().await;
                 told = Some(ready);
             }
-            let tokens = [(TokenRole::Record, &self.appliance.record_token), (TokenRole::Admin, &self.appliance.admin_token)];
+            let tokens =
+                [(TokenRole::Record, &self.appliance.record_token), (TokenRole::Admin, &self.appliance.admin_token)];
             for (role, token) in tokens {
                 self.appliance.metrics.hsm_state(role, hsm_state(&token.pool().state().borrow()));
             }

@@ -41,7 +41,12 @@ impl Signing {
     }
 
     /// Authorises, admits and sequences one request: the same way for all three calls.
-    async fn begin(&self, peer: Option<&Peer>, request: SignBatchRequest, deadline: Option<Instant>) -> Result<Begun, Refusal> {
+    async fn begin(
+        &self,
+        peer: Option<&Peer>,
+        request: SignBatchRequest,
+        deadline: Option<Instant>,
+    ) -> Result<Begun, Refusal> {
         let appliance = &self.appliance;
         let trail = appliance.trail(&request.trail)?.clone();
         let caller = appliance.access.authorise_write(peer, appliance.clock.now(), &trail.facts().origin)?;
@@ -78,7 +83,12 @@ impl Signing {
     }
 
     /// One request, whole.
-    async fn batch(&self, peer: Option<&Peer>, request: SignBatchRequest, deadline: Option<Instant>) -> Result<Signed, Refusal> {
+    async fn batch(
+        &self,
+        peer: Option<&Peer>,
+        request: SignBatchRequest,
+        deadline: Option<Instant>,
+    ) -> Result<Signed, Refusal> {
         self.begin(peer, request, deadline).await?.finish().await
     }
 }

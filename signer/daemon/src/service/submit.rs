@@ -137,8 +137,14 @@ async fn in_time(
     deadline: Option<Instant>,
     answer: oneshot::Receiver<Result<GroupAnswer, Refusal>>,
 ) -> Result<GroupAnswer, Refusal> {
-    let gone = || Refusal::new(Reason::Draining, "the daemon is closing; repeat with the same event ids after its restart");
-    let late = || Refusal::new(Reason::DeadlineExceeded, "the deadline passed; repeat with the same event ids to learn the answer");
+    let gone =
+        || Refusal::new(Reason::Draining, "the daemon is closing; repeat with the same event ids after its restart");
+    let late = || {
+        Refusal::new(
+            Reason::DeadlineExceeded,
+            "the deadline passed; repeat with the same event ids to learn the answer",
+        )
+    };
     match deadline {
         None => answer.await.map_err(|_| gone())?,
         Some(at) => match tokio::time::timeout_at(at.into(), answer).await {
@@ -206,11 +212,16 @@ fn sort_one(
     for link in &decoded.links {
         let writable = appliance.trails.get(&link.trail).filter(|_| appliance.access.is_granted(client, &link.trail));
         let leaf = match writable {
-            Some(linked) if link.seq < linked.now().signed => snapshot.leaves(linked.facts().no, link.seq, link.seq + 1)?.pop(),
+            Some(linked) if link.seq < linked.now().signed => {
+                snapshot.leaves(linked.facts().no, link.seq, link.seq + 1)?.pop()
+            }
             _ => None,
         };
         if leaf != Some(link.leaf_hash) {
-            let message = format!("the link to record {} of {} names no stored record of a trail that you may write", link.seq, link.trail);
+            let message = format!(
+                "the link to record {} of {} names no stored record of a trail that you may write",
+                link.seq, link.trail
+            );
             return Ok(Sorted::Refused(Refusal::new(Reason::InvalidLink, message)));
         }
     }
@@ -251,7 +262,12 @@ fn draw_salt() -> Result<[u8; SALT_LEN], Refusal> {
 
 /// The answer to an event whose id stands at `seq`: the same record if it has the same content.
 async fn repeat(offer: &Offer, decoded: &Decoded, seq: u64) -> Result<Answered, Refusal> {
-    let late = || Refusal::new(Reason::DeadlineExceeded, "the deadline passed; repeat with the same event ids to learn the answer");
+    let late = || {
+        Refusal::new(
+            Reason::DeadlineExceeded,
+            "the deadline passed; repeat with the same event ids to learn the answer",
+        )
+    };
     match offer.deadline {
         None => offer.trail.wait_signed(seq).await?,
         Some(at) => tokio::time::timeout_at(at.into(), offer.trail.wait_signed(seq)).await.map_err(|_| late())??,

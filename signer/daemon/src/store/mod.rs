@@ -220,7 +220,11 @@ pub trait Store: Send + Sync + 'static {
     fn put_document(&self, document: Bytes) -> impl Future<Output = Result<Hash, AppendError>> + Send;
     /// Reserves the next statement number of a key with the payload made from it: durable before
     /// the payload is signed, so that no number is ever used twice.
-    fn next_statement<F>(&self, kid: String, payload: F) -> impl Future<Output = Result<(u64, Bytes), AppendError>> + Send
+    fn next_statement<F>(
+        &self,
+        kid: String,
+        payload: F,
+    ) -> impl Future<Output = Result<(u64, Bytes), AppendError>> + Send
     where
         F: FnOnce(u64) -> Bytes + Send + 'static;
 }

@@ -53,7 +53,9 @@ impl<'s, 'c> StoredTree<'s, 'c> {
             self.snapshot.leaves(self.trail, first, first + count)?
         } else {
             let node = |at| self.snapshot.node(self.trail, stored, at);
-            (first..first + count).map(|at| node(at).and_then(|hash| hash.ok_or_else(|| self.missing(level, index)))).collect::<Result<_, _>>()?
+            (first..first + count)
+                .map(|at| node(at).and_then(|hash| hash.ok_or_else(|| self.missing(level, index))))
+                .collect::<Result<_, _>>()?
         };
         if hashes.len() as u64 != count {
             return Err(self.missing(level, index));

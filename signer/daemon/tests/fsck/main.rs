@@ -70,7 +70,10 @@ async fn every_kind_of_damage_is_named() {
                 || CASE substr({column}, -1) WHEN x'00' THEN x'01' ELSE x'00' END AS BLOB) WHERE id = {id};"
         )
     };
-    let edit_client = format!("UPDATE records SET bytes = CAST(replace(CAST(bytes AS TEXT), 'gw-1', 'olga') AS BLOB) WHERE id = {};", id(3, 7));
+    let edit_client = format!(
+        "UPDATE records SET bytes = CAST(replace(CAST(bytes AS TEXT), 'gw-1', 'olga') AS BLOB) WHERE id = {};",
+        id(3, 7)
+    );
     let cases: Vec<(&str, String, Vec<&str>)> = vec![
         ("bytes that are no record", flip("records", "bytes", id(3, 7)),
             vec!["metrics record 7: not a record", "metrics record 7: hash of its bytes: expected"]),
@@ -163,14 +166,27 @@ async fn documents_and_genesis() {
     let sound = sound().await;
     let folders = sound.copy();
     // A person's signature, the only kind of document that is no JSON.
-    folders.sql("UPDATE documents SET bytes = CAST(bytes || x'0a' AS BLOB) WHERE substr(CAST(bytes AS TEXT), 1, 5) = '-----';");
+    folders.sql(
+        "UPDATE documents SET bytes = CAST(bytes || x'0a' AS BLOB) WHERE substr(CAST(bytes AS TEXT), 1, 5) = '-----';",
+    );
     let (findings, _) = fsck(&folders);
-    assert!(findings.iter().filter(|line| line.starts_with("document ") && line.contains(": SHA-256: expected ")).count() == 4, "{findings:#?}");
-    assert!(findings.iter().any(|line| line.starts_with("acme.example/admin: documents: a signature has SHA-256 ")), "{findings:#?}");
+    assert!(
+        findings.iter().filter(|line| line.starts_with("document ") && line.contains(": SHA-256: expected ")).count()
+            == 4,
+        "{findings:#?}"
+    );
+    assert!(
+        findings.iter().any(|line| line.starts_with("acme.example/admin: documents: a signature has SHA-256 ")),
+        "{findings:#?}"
+    );
 
     let folders = sound.copy();
     folders.sql("DELETE FROM documents;");
-    assert_found("no documents", &folders, &[&format!("genesis: documents: the genesis document {} is missing", folders.genesis)]);
+    assert_found(
+        "no documents",
+        &folders,
+        &[&format!("genesis: documents: the genesis document {} is missing", folders.genesis)],
+    );
 
     let mut folders = sound.copy();
     folders.genesis = Hash::of(b"another");
@@ -189,7 +205,11 @@ async fn second_heads() {
     let sound = sound().await;
     let folders = sound.copy();
     folders.second_head(METRICS, METRICS_SIZE + 10, Hash::of(b"later"));
-    assert_found("store moved back", &folders, &["metrics: size, which the second head states: expected at least 611, found 601"]);
+    assert_found(
+        "store moved back",
+        &folders,
+        &["metrics: size, which the second head states: expected at least 611, found 601"],
+    );
 
     let folders = sound.copy();
     folders.second_head(METRICS, 500, Hash::of(b"other"));
@@ -213,13 +233,18 @@ async fn damaged_pages_are_findings_and_not_the_end() {
     }
     std::fs::write(folders.database(), bytes).unwrap();
     let (findings, _) = fsck(&folders);
-    assert!(findings.iter().any(|line| line.starts_with("database: ") || line.contains("cannot be read on")), "{findings:#?}");
+    assert!(
+        findings.iter().any(|line| line.starts_with("database: ") || line.contains("cannot be read on")),
+        "{findings:#?}"
+    );
 }
 
 #[tokio::test]
 async fn refused_while_the_daemon_runs_or_without_a_store() {
     let folders = sound().await;
-    let run = |folders: &Folders| countersignd::fsck::fsck(&folders.data(), &folders.heads(), folders.genesis, &mut Vec::new());
+    let run = |folders: &Folders| {
+        countersignd::fsck::fsck(&folders.data(), &folders.heads(), folders.genesis, &mut Vec::new())
+    };
     let lock = FolderLock::take(&folders.data()).unwrap();
     assert!(matches!(run(&folders), Err(FsckError::Lock(_))));
     drop(lock);

@@ -108,14 +108,16 @@ impl Maker {
     async fn given(&self, trail: &mut Trail, bytes: Vec<u8>, seconds: i64) {
         let leaf = leaf_hash(&bytes);
         let next = Head { size: trail.head.size + 1, leaf, time: time(seconds) };
-        let record = NewRecord { bytes: bytes.into(), leaf, time: next.time, event: None, request_id: None, parts: Vec::new() };
+        let record =
+            NewRecord { bytes: bytes.into(), leaf, time: next.time, event: None, request_id: None, parts: Vec::new() };
         let batch = Batch::over(&trail.facts, trail.head, next, &trail.frontier, vec![record], &[leaf], true).unwrap();
         self.commit(trail, batch, true).await;
     }
 
     pub(crate) async fn events(&self, trail: &mut Trail, count: u64, with_checkpoint: bool, sign: bool) {
         let first = trail.head.size;
-        let items = (first..first + count).map(|n| (Item::Event(Box::new(event(trail.facts.no, n))), time(1000 + n as i64)));
+        let items =
+            (first..first + count).map(|n| (Item::Event(Box::new(event(trail.facts.no, n))), time(1000 + n as i64)));
         let batch = Batch::build(&trail.facts, trail.head, &trail.frontier, items.collect(), with_checkpoint).unwrap();
         self.commit(trail, batch, sign).await;
     }
@@ -143,7 +145,8 @@ impl Maker {
         });
         let record_key = trail.facts.record_key;
         let signatures = messages.iter().map(|message| self.sign(&record_key.unwrap(), message).into());
-        let outcome = Outcome { first_seq, count: batch.records.len() as u64, signatures: signatures.collect(), checkpoint };
+        let outcome =
+            Outcome { first_seq, count: batch.records.len() as u64, signatures: signatures.collect(), checkpoint };
         self.store.append(Append { trail: no, outcome: Some(outcome), intent: None, checkpoint: None }).await.unwrap();
     }
 
@@ -156,7 +159,8 @@ impl Maker {
         let (genesis, instance) = (self.ceremony.fingerprint, self.ceremony.plan.instance.clone());
         let created = admin.head.time;
         let payload = move |number| {
-            let predicate = Predicate { created, genesis, instance, kid, number, trails: Vec::new(), v: 1, withheld: Vec::new() };
+            let predicate =
+                Predicate { created, genesis, instance, kid, number, trails: Vec::new(), v: 1, withheld: Vec::new() };
             Bytes::from(Statement::new(Vec::new(), predicate).to_bytes().unwrap())
         };
         self.store.next_statement(kid.to_string(), payload).await.unwrap();
@@ -228,7 +232,8 @@ pub(crate) async fn made() -> (Folders, Maker, Trail) {
         head(DECISIONS, decisions.head.size, decisions.frontier.root()),
         head(METRICS, metrics.head.size, metrics.frontier.root()),
     ];
-    let ready = HsmBody { heads, reason: String::new(), state: "ready".to_owned(), time: time(122), token: TokenRole::Record };
+    let ready =
+        HsmBody { heads, reason: String::new(), state: "ready".to_owned(), time: time(122), token: TokenRole::Record };
     let record = maker.ceremony.admin_record(2, admin.head.leaf, &Body::Hsm(ready));
     maker.given(&mut admin, record, 122).await;
     maker.events(&mut decisions, 2, true, false).await;

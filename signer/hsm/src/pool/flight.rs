@@ -29,16 +29,8 @@ pub(super) struct Job {
 }
 
 pub(super) enum Task {
-    Sign {
-        items: Vec<WireItem>,
-        bytes: usize,
-        reply: oneshot::Sender<SignResult>,
-    },
-    Call {
-        call: Call,
-        slow: bool,
-        reply: oneshot::Sender<Result<Answer, HsmError>>,
-    },
+    Sign { items: Vec<WireItem>, bytes: usize, reply: oneshot::Sender<SignResult> },
+    Call { call: Call, slow: bool, reply: oneshot::Sender<Result<Answer, HsmError>> },
 }
 
 impl Task {
@@ -69,11 +61,7 @@ impl Waiting {
 
     /// When the job that waits longest began to.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        [self.calls.front(), self.signs.front()]
-            .into_iter()
-            .flatten()
-            .map(|job| job.queued)
-            .min()
+        [self.calls.front(), self.signs.front()].into_iter().flatten().map(|job| job.queued).min()
     }
 
     /// Fails every job.
@@ -99,15 +87,8 @@ impl Waiting {
 
 /// A request that the worker has not answered in full.
 enum Sent {
-    Sign {
-        results: Vec<Option<Result<Vec<u8>, HsmError>>>,
-        left: usize,
-        reply: oneshot::Sender<SignResult>,
-    },
-    Call {
-        slow: bool,
-        reply: oneshot::Sender<Result<Answer, HsmError>>,
-    },
+    Sign { results: Vec<Option<Result<Vec<u8>, HsmError>>>, left: usize, reply: oneshot::Sender<SignResult> },
+    Call { slow: bool, reply: oneshot::Sender<Result<Answer, HsmError>> },
 }
 
 /// What one worker is working on.
@@ -122,13 +103,7 @@ pub(super) struct Flight {
 
 impl Flight {
     pub(super) fn new() -> Flight {
-        Flight {
-            sent: HashMap::new(),
-            items: 0,
-            slow: 0,
-            next_id: 3,
-            progress: Instant::now(),
-        }
+        Flight { sent: HashMap::new(), items: 0, slow: 0, next_id: 3, progress: Instant::now() }
     }
 
     /// Moves jobs from the backlog into requests, as far as window and frame allow.
@@ -137,12 +112,7 @@ impl Flight {
         let mut requests: Vec<Request> = calls.into_iter().map(|job| self.take(job)).collect();
         let mut bytes = 0;
         while let Some(job) = waiting.signs.front() {
-            if let Task::Sign {
-                items,
-                bytes: more,
-                reply,
-            } = &job.task
-            {
+            if let Task::Sign { items, bytes: more, reply } = &job.task {
                 if reply.is_closed() {
                     // Nobody waits for it any more; nothing was signed.
                     waiting.signs.pop_front();
@@ -172,14 +142,7 @@ impl Flight {
             Task::Sign { items, reply, .. } => {
                 let left = items.len();
                 self.items += left;
-                (
-                    Call::Sign(items),
-                    Sent::Sign {
-                        results: vec![None; left],
-                        left,
-                        reply,
-                    },
-                )
+                (Call::Sign(items), Sent::Sign { results: vec![None; left], left, reply })
             }
             Task::Call { call, slow, reply } => {
                 self.slow += usize::from(slow);
@@ -197,13 +160,10 @@ impl Flight {
         match reply.answer {
             Answer::Exiting { error, latched } => return Err(Halt { error, latched }),
             Answer::Signed { index, result } => {
-                let Some((Sent::Sign { results, left, .. }, _)) = self.sent.get_mut(&reply.id)
-                else {
+                let Some((Sent::Sign { results, left, .. }, _)) = self.sent.get_mut(&reply.id) else {
                     return Err(nonsense());
                 };
-                let entry = usize::try_from(index)
-                    .ok()
-                    .and_then(|index| results.get_mut(index));
+                let entry = usize::try_from(index).ok().and_then(|index| results.get_mut(index));
                 match entry {
                     Some(entry @ None) => *entry = Some(result.map(|blob| blob.0)),
                     _ => return Err(nonsense()),
@@ -211,8 +171,7 @@ impl Flight {
                 *left -= 1;
                 self.items -= 1;
                 if *left == 0
-                    && let Some((Sent::Sign { results, reply, .. }, _)) =
-                        self.sent.remove(&reply.id)
+                    && let Some((Sent::Sign { results, reply, .. }, _)) = self.sent.remove(&reply.id)
                 {
                     let _ = reply.send(Ok(results.into_iter().flatten().collect()));
                 }
@@ -233,11 +192,7 @@ impl Flight {
 
     /// When the worker counts as hung, if it has something to do.
     pub(super) fn deadline(&self, config: &TokenConfig) -> Option<Instant> {
-        let limit = if self.slow > 0 {
-            config.slow_deadline()
-        } else {
-            config.call_deadline
-        };
+        let limit = if self.slow > 0 { config.slow_deadline() } else { config.call_deadline };
         (!self.sent.is_empty()).then(|| self.progress + limit + GRACE)
     }
 

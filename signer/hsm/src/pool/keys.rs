@@ -36,20 +36,14 @@ impl Pool {
                 let mut bound = lock(&self.inner.context.keys);
                 *bound = (bound.0 + 1, Arc::clone(&before));
             }
-            let new = kids
-                .into_iter()
-                .filter(|kid| !before.contains_key(kid))
-                .collect();
+            let new = kids.into_iter().filter(|kid| !before.contains_key(kid)).collect();
             self.unbind_everywhere(new).await;
         }
         outcome
     }
 
     async fn bind_everywhere(&self, keys: &[KeyBinding]) -> Result<(), HsmError> {
-        let mut bound = Err(HsmError::new(
-            Reason::HsmUnavailable,
-            "no worker is up to bind the keys",
-        ));
+        let mut bound = Err(HsmError::new(Reason::HsmUnavailable, "no worker is up to bind the keys"));
         for slot in self.inner.context.board.up() {
             match self.call(slot, Call::Bind(keys.to_vec()), true).await {
                 Ok(Answer::Bound { refused }) => match refused.into_iter().next() {
@@ -104,18 +98,9 @@ impl Pool {
     ///
     /// # Errors
     /// [`Reason::KeyMissing`], [`Reason::KeyMismatch`] when it has another name.
-    pub async fn finalize_key(
-        &self,
-        cka_id: &[u8],
-        instance: &str,
-        name: &str,
-    ) -> Result<(), HsmError> {
+    pub async fn finalize_key(&self, cka_id: &[u8], instance: &str, name: &str) -> Result<(), HsmError> {
         let (instance, name) = (instance.to_owned(), name.to_owned());
-        let call = Call::Finalize {
-            cka_id: cka_id.to_vec(),
-            instance,
-            name,
-        };
+        let call = Call::Finalize { cka_id: cka_id.to_vec(), instance, name };
         self.done(call).await
     }
 
@@ -125,10 +110,7 @@ impl Pool {
     /// # Errors
     /// [`Reason::HsmRejected`] when the token keeps it, or the objects are not ours.
     pub async fn destroy_key(&self, cka_id: &[u8]) -> Result<(), HsmError> {
-        self.done(Call::Destroy {
-            cka_id: cka_id.to_vec(),
-        })
-        .await
+        self.done(Call::Destroy { cka_id: cka_id.to_vec() }).await
     }
 
     /// Destroys every object whose label says that its generation was never made final, and lists
@@ -137,10 +119,7 @@ impl Pool {
     /// # Errors
     /// As [`Pool::list_objects`].
     pub async fn sweep_pending(&self, instance: &str) -> Result<Vec<ListedObject>, HsmError> {
-        self.listed(Call::Sweep {
-            instance: instance.to_owned(),
-        })
-        .await
+        self.listed(Call::Sweep { instance: instance.to_owned() }).await
     }
 
     /// Every key object in the token with a label of ours, pending or final, of any instance.
@@ -174,10 +153,7 @@ impl Pool {
     }
 }
 
-pub(super) fn insert_keys(
-    keys: &mut BTreeMap<Kid, KeyBinding>,
-    new: Vec<KeyBinding>,
-) -> Result<(), HsmError> {
+pub(super) fn insert_keys(keys: &mut BTreeMap<Kid, KeyBinding>, new: Vec<KeyBinding>) -> Result<(), HsmError> {
     for key in new {
         public_key(&key)?;
         if let Some(old) = keys.get(&key.kid)
@@ -189,10 +165,7 @@ pub(super) fn insert_keys(
         keys.insert(key.kid, key);
     }
     if keys.len() > MAX_KEYS {
-        return Err(HsmError::new(
-            Reason::TooLarge,
-            format!("{} keys, at most {MAX_KEYS}", keys.len()),
-        ));
+        return Err(HsmError::new(Reason::TooLarge, format!("{} keys, at most {MAX_KEYS}", keys.len())));
     }
     Ok(())
 }
@@ -201,11 +174,7 @@ pub(super) fn public_key(key: &KeyBinding) -> Result<PublicKey, HsmError> {
     let public = PublicKey::from_spki_der(&key.public_key)
         .map_err(|error| HsmError::new(Reason::KeyMismatch, format!("{}: {error}", key.kid)))?;
     if public.kid() != key.kid {
-        let text = format!(
-            "{}: the public key's thumbprint is {}",
-            key.kid,
-            public.kid()
-        );
+        let text = format!("{}: the public key's thumbprint is {}", key.kid, public.kid());
         return Err(HsmError::new(Reason::KeyMismatch, text));
     }
     Ok(public)

@@ -24,8 +24,8 @@ use tokio::time::Instant;
 pub use state::{PoolCounters, PoolState};
 
 use crate::config::{
-    KeyBinding, MAX_BATCH_BYTES, MAX_BATCH_ITEMS, MAX_WORKERS, RecoveryProof, SignItem,
-    TokenConfig, TokenInfo, WorkerCommand,
+    KeyBinding, MAX_BATCH_BYTES, MAX_BATCH_ITEMS, MAX_WORKERS, RecoveryProof, SignItem, TokenConfig, TokenInfo,
+    WorkerCommand,
 };
 use crate::error::{HsmError, Reason};
 use crate::probe;
@@ -128,17 +128,8 @@ impl Pool {
         let tasks = Mutex::new(tasks);
         let (binding, administration) = Default::default();
         let turn = AtomicUsize::new(0);
-        let inner = Inner {
-            context,
-            slots,
-            turn,
-            tasks,
-            binding,
-            administration,
-        };
-        Ok(Pool {
-            inner: Arc::new(inner),
-        })
+        let inner = Inner { context, slots, turn, tasks, binding, administration };
+        Ok(Pool { inner: Arc::new(inner) })
     }
 
     /// Signs a batch: wire-form signatures in the order of the items, each after its worker found
@@ -154,10 +145,8 @@ impl Pool {
         self.refuse_if_down()?;
         let bytes: usize = items.iter().map(|item| item.message.len()).sum();
         if items.len() > MAX_BATCH_ITEMS || bytes > MAX_BATCH_BYTES {
-            let text = format!(
-                "{} messages of {bytes} bytes, at most {MAX_BATCH_ITEMS} of {MAX_BATCH_BYTES}",
-                items.len()
-            );
+            let text =
+                format!("{} messages of {bytes} bytes, at most {MAX_BATCH_ITEMS} of {MAX_BATCH_BYTES}", items.len());
             return Err(HsmError::new(Reason::TooLarge, text));
         }
         let count = items.len();
@@ -179,29 +168,19 @@ impl Pool {
             }
         }
         let complete: Option<Vec<_>> = signatures.into_iter().collect();
-        complete
-            .ok_or_else(|| HsmError::new(Reason::Protocol, "too few signatures"))?
-            .into_iter()
-            .collect()
+        complete.ok_or_else(|| HsmError::new(Reason::Protocol, "too few signatures"))?.into_iter().collect()
     }
 
     /// Reserves room for all chunks, then sends them.
     fn submit(&self, chunks: Vec<Chunk>) -> Result<Vec<Promise>, HsmError> {
         let permits: Vec<_> = chunks
             .iter()
-            .map(|chunk| {
-                self.inner
-                    .reserve(chunk.slot, chunk.items.len(), chunk.bytes)
-            })
+            .map(|chunk| self.inner.reserve(chunk.slot, chunk.items.len(), chunk.bytes))
             .collect::<Result<_, _>>()?;
         let mut waiting = Vec::with_capacity(chunks.len());
         for (chunk, permits) in chunks.into_iter().zip(permits) {
             let (reply, answer) = oneshot::channel();
-            let task = Task::Sign {
-                items: chunk.items,
-                bytes: chunk.bytes,
-                reply,
-            };
+            let task = Task::Sign { items: chunk.items, bytes: chunk.bytes, reply };
             self.inner.send(chunk.slot, task, permits)?;
             waiting.push((chunk.places, answer));
         }
@@ -277,35 +256,14 @@ impl Pool {
     async fn probe_one(&self, slot: usize, key: &KeyBinding) -> Result<(), HsmError> {
         let public = public_key(key)?;
         let message = probe::message(&self.inner.context.instance, &key.kid)?;
-        let item = WireItem {
-            kid: key.kid,
-            message: Blob(message.clone()),
-            recovery: None,
-        };
+        let item = WireItem { kid: key.kid, message: Blob(message.clone()), recovery: None };
         let (bytes, items) = (message.len(), vec![item]);
-        let chunk = Chunk {
-            slot,
-            items,
-            bytes,
-            places: vec![0],
-        };
+        let chunk = Chunk { slot, items, bytes, places: vec![0] };
         let mut result = Err(unexpected());
         for (_, answer) in self.submit(vec![chunk])? {
-            result = answer
-                .await
-                .map_err(|_| closed())??
-                .into_iter()
-                .next()
-                .unwrap_or_else(|| Err(unexpected()));
+            result = answer.await.map_err(|_| closed())??.into_iter().next().unwrap_or_else(|| Err(unexpected()));
         }
-        probe::check(
-            &public,
-            &message,
-            Answer::Signed {
-                index: 0,
-                result: result.map(Blob),
-            },
-        )
+        probe::check(&public, &message, Answer::Signed { index: 0, result: result.map(Blob) })
     }
 
     /// The token, as the first worker that came up found it; None before.
@@ -338,54 +296,29 @@ impl Pool {
         self.refuse_if_down()?;
         let permits = self.inner.reserve(slot, 1, KIB)?;
         let (reply, answer) = oneshot::channel();
-        self.inner
-            .send(slot, Task::Call { call, slow, reply }, permits)?;
+        self.inner.send(slot, Task::Call { call, slow, reply }, permits)?;
         answer.await.map_err(|_| closed())?
     }
 }
 
 impl Inner {
-    fn reserve(
-        &self,
-        slot: usize,
-        items: usize,
-        bytes: usize,
-    ) -> Result<Vec<OwnedSemaphorePermit>, HsmError> {
+    fn reserve(&self, slot: usize, items: usize, bytes: usize) -> Result<Vec<OwnedSemaphorePermit>, HsmError> {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let Slot {
-            items: item_room,
-            kib,
-            ..
-        } = &self.slots[slot];
+        let Slot { items: item_room, kib, .. } = &self.slots[slot];
         let items = Arc::clone(item_room).try_acquire_many_owned(count(items));
         let bytes = Arc::clone(kib).try_acquire_many_owned(count(bytes.div_ceil(KIB)));
         match (items, bytes) {
             (Ok(items), Ok(bytes)) => Ok(vec![items, bytes]),
             _ => {
-                self.context
-                    .board
-                    .overloaded
-                    .fetch_add(1, Ordering::Relaxed);
-                let text = format!(
-                    "{} HSM: the backlog of worker {slot} is full",
-                    self.context.board.name()
-                );
+                self.context.board.overloaded.fetch_add(1, Ordering::Relaxed);
+                let text = format!("{} HSM: the backlog of worker {slot} is full", self.context.board.name());
                 Err(HsmError::new(Reason::Overloaded, text))
             }
         }
     }
 
-    fn send(
-        &self,
-        slot: usize,
-        task: Task,
-        permits: Vec<OwnedSemaphorePermit>,
-    ) -> Result<(), HsmError> {
-        let job = Job {
-            task,
-            queued: Instant::now(),
-            permits,
-        };
+    fn send(&self, slot: usize, task: Task, permits: Vec<OwnedSemaphorePermit>) -> Result<(), HsmError> {
+        let job = Job { task, queued: Instant::now(), permits };
         self.slots[slot].jobs.send(job).map_err(|_| closed())
     }
 }

@@ -27,12 +27,7 @@ pub(super) fn plan(
     slots: usize,
     items: Vec<SignItem>,
 ) -> Result<Vec<Chunk>, HsmError> {
-    let mut open: Vec<Chunk> = (0..slots)
-        .map(|slot| Chunk {
-            slot,
-            ..Chunk::default()
-        })
-        .collect();
+    let mut open: Vec<Chunk> = (0..slots).map(|slot| Chunk { slot, ..Chunk::default() }).collect();
     let mut chunks = Vec::new();
     for (place, item) in items.into_iter().enumerate() {
         let bytes = item.message.len();
@@ -44,42 +39,26 @@ pub(super) fn plan(
         let chunk = &mut open[slot];
         let full = chunk.items.len() >= MAX_CHUNK_ITEMS || chunk.bytes + bytes > CHUNK_BYTES;
         if full && !chunk.items.is_empty() {
-            chunks.push(std::mem::replace(
-                chunk,
-                Chunk {
-                    slot,
-                    ..Chunk::default()
-                },
-            ));
+            chunks.push(std::mem::replace(chunk, Chunk { slot, ..Chunk::default() }));
         }
         chunk.bytes += bytes;
         chunk.places.push(place);
-        chunk.items.push(WireItem {
-            kid: item.kid,
-            message: Blob(item.message),
-            recovery: item.recovery,
-        });
+        chunk.items.push(WireItem { kid: item.kid, message: Blob(item.message), recovery: item.recovery });
     }
     chunks.extend(open.into_iter().filter(|chunk| !chunk.items.is_empty()));
     Ok(chunks)
 }
 
 /// The one slot of an item's position.
-fn route(
-    keys: &BTreeMap<Kid, KeyBinding>,
-    slots: usize,
-    item: &SignItem,
-) -> Result<usize, HsmError> {
-    let key = keys.get(&item.kid).ok_or_else(|| {
-        HsmError::new(Reason::KeyUnknown, format!("no key {} is bound", item.kid))
-    })?;
+fn route(keys: &BTreeMap<Kid, KeyBinding>, slots: usize, item: &SignItem) -> Result<usize, HsmError> {
+    let key = keys
+        .get(&item.kid)
+        .ok_or_else(|| HsmError::new(Reason::KeyUnknown, format!("no key {} is bound", item.kid)))?;
     let position = position_of(key.purpose, key.trail.as_ref(), &item.kid, &item.message)
         .map_err(|error| HsmError::new(Reason::PurposeMismatch, error))?;
     let number = position.number().unwrap_or_else(|| {
         let hash = Hash::of(position.to_string().as_bytes()).to_bytes();
-        hash.iter()
-            .take(8)
-            .fold(0, |number, byte| number << 8 | u64::from(*byte))
+        hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     });
     let slot = number % u64::try_from(slots).unwrap_or(1);
     Ok(usize::try_from(slot).unwrap_or(0))

@@ -41,27 +41,16 @@ pub(super) struct Process {
 
 impl Process {
     /// Sends requests in one frame, within `limit`.
-    pub(super) async fn send(
-        &mut self,
-        requests: &[Request],
-        limit: Duration,
-    ) -> Result<(), HsmError> {
-        let frame =
-            protocol::encode(requests).map_err(|error| HsmError::new(Reason::Protocol, error))?;
+    pub(super) async fn send(&mut self, requests: &[Request], limit: Duration) -> Result<(), HsmError> {
+        let frame = protocol::encode(requests).map_err(|error| HsmError::new(Reason::Protocol, error))?;
         self.write(&frame, limit).await
     }
 
     async fn write(&mut self, bytes: &[u8], limit: Duration) -> Result<(), HsmError> {
         match timeout(limit, self.writer.write_all(bytes)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(HsmError::new(
-                Reason::WorkerDied,
-                format!("its socket: {error}"),
-            )),
-            Err(_) => Err(HsmError::new(
-                Reason::HsmTimeout,
-                "the worker takes no requests",
-            )),
+            Ok(Err(error)) => Err(HsmError::new(Reason::WorkerDied, format!("its socket: {error}"))),
+            Err(_) => Err(HsmError::new(Reason::HsmTimeout, "the worker takes no requests")),
         }
     }
 
@@ -88,32 +77,21 @@ impl Spawner {
     pub(super) fn start(command: WorkerCommand, user: Option<u32>) -> std::io::Result<Spawner> {
         let (orders, queue) = std::sync::mpsc::channel::<oneshot::Sender<_>>();
         let runtime = Handle::current();
-        std::thread::Builder::new()
-            .name("hsm-spawner".into())
-            .spawn(move || {
-                let _context = runtime.enter();
-                while let Ok(answer) = queue.recv() {
-                    // Nobody waits for it any more: dropping the child kills it.
-                    let _ = answer.send(spawn(&command, user));
-                }
-            })?;
+        std::thread::Builder::new().name("hsm-spawner".into()).spawn(move || {
+            let _context = runtime.enter();
+            while let Ok(answer) = queue.recv() {
+                // Nobody waits for it any more: dropping the child kills it.
+                let _ = answer.send(spawn(&command, user));
+            }
+        })?;
         Ok(Spawner { orders })
     }
 
     /// Starts a process and speaks the preamble. `pool` and `slot` name it in the log.
-    pub(super) async fn spawn(
-        &self,
-        pool: &str,
-        slot: usize,
-        limit: Duration,
-    ) -> Result<Process, HsmError> {
-        let died = |what: String| {
-            HsmError::new(Reason::WorkerDied, format!("cannot start a worker: {what}"))
-        };
+    pub(super) async fn spawn(&self, pool: &str, slot: usize, limit: Duration) -> Result<Process, HsmError> {
+        let died = |what: String| HsmError::new(Reason::WorkerDied, format!("cannot start a worker: {what}"));
         let (answer, result) = oneshot::channel();
-        self.orders
-            .send(answer)
-            .map_err(|_| died("the spawner has ended".to_owned()))?;
+        self.orders.send(answer).map_err(|_| died("the spawner has ended".to_owned()))?;
         let (mut child, socket) = result
             .await
             .map_err(|_| died("the spawner has ended".to_owned()))?
@@ -121,17 +99,10 @@ impl Spawner {
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(forward_log(stderr, pool.to_owned(), slot));
         }
-        let (reader, writer) = UnixStream::from_std(socket)
-            .map_err(|error| died(error.to_string()))?
-            .into_split();
+        let (reader, writer) = UnixStream::from_std(socket).map_err(|error| died(error.to_string()))?.into_split();
         let (sender, replies) = mpsc::channel(READ_AHEAD_FRAMES);
         tokio::spawn(read_replies(reader, sender, pool.to_owned(), slot));
-        let mut process = Process {
-            pid: child.id(),
-            child,
-            writer,
-            replies,
-        };
+        let mut process = Process { pid: child.id(), child, writer, replies };
         process.write(&PREAMBLE, limit).await?;
         Ok(process)
     }
@@ -158,12 +129,7 @@ fn spawn(command: &WorkerCommand, user: Option<u32>) -> std::io::Result<(Child, 
 }
 
 /// Decodes frames until the worker is gone. A malformed frame counts as gone.
-async fn read_replies(
-    mut reader: OwnedReadHalf,
-    to: mpsc::Sender<Vec<Reply>>,
-    pool: String,
-    slot: usize,
-) {
+async fn read_replies(mut reader: OwnedReadHalf, to: mpsc::Sender<Vec<Reply>>, pool: String, slot: usize) {
     loop {
         match read_frame(&mut reader).await {
             Ok(Some(replies)) => {
@@ -198,11 +164,7 @@ async fn forward_log(stderr: ChildStderr, pool: String, slot: usize) {
     let mut line = Vec::new();
     loop {
         line.clear();
-        match (&mut lines)
-            .take(MAX_LOG_LINE_BYTES)
-            .read_until(b'\n', &mut line)
-            .await
-        {
+        match (&mut lines).take(MAX_LOG_LINE_BYTES).read_until(b'\n', &mut line).await {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }

@@ -79,10 +79,7 @@ impl Backlog {
 
 /// The slot task. Ends with the pool.
 pub(super) async fn run(context: Arc<Context>, index: usize, jobs: mpsc::UnboundedReceiver<Job>) {
-    let mut backlog = Backlog {
-        jobs,
-        waiting: Waiting::default(),
-    };
+    let mut backlog = Backlog { jobs, waiting: Waiting::default() };
     let mut order = context.board.order();
     let mut failures = 0;
     loop {
@@ -117,9 +114,7 @@ pub(super) async fn run(context: Arc<Context>, index: usize, jobs: mpsc::Unbound
         if halt.latched {
             continue;
         }
-        let pause = FIRST_PAUSE
-            .saturating_mul(1 << failures.min(10))
-            .min(LONGEST_PAUSE);
+        let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
         failures += 1;
         tokio::select! {
             () = sleep(pause) => {}
@@ -137,15 +132,9 @@ async fn start(context: &Context, index: usize) -> Result<(Process, u64), Halt> 
     if let Order::Latched(error) = &*context.board.order().borrow() {
         return Err(Halt::latch(error.clone()));
     }
-    let spawned = context
-        .spawner
-        .spawn(context.board.name(), index, context.config.call_deadline)
-        .await;
+    let spawned = context.spawner.spawn(context.board.name(), index, context.config.call_deadline).await;
     let mut process = spawned.map_err(Halt::replace)?;
-    context
-        .board
-        .workers_started
-        .fetch_add(1, Ordering::Relaxed);
+    context.board.workers_started.fetch_add(1, Ordering::Relaxed);
     context.board.set_pid(index, process.pid);
     match introduce(context, &mut process).await {
         Ok((version, refused)) => {
@@ -181,38 +170,20 @@ async fn introduce(context: &Context, process: &mut Process) -> Result<(u64, Ref
     if let Some(info) = &*lock(&context.info) {
         token.token_serial = Some(info.serial.clone());
     }
-    let start = Start {
-        token,
-        keys: keys.values().cloned().collect(),
-    };
+    let start = Start { token, keys: keys.values().cloned().collect() };
     let slow = context.config.slow_deadline() + GRACE;
     let answer = ask(process, 1, Call::Start(Box::new(start)), slow).await?;
     let Answer::Started { info, refused } = answer else {
-        return Err(Halt::replace(HsmError::new(
-            Reason::Protocol,
-            "Start was not answered by Started",
-        )));
+        return Err(Halt::replace(HsmError::new(Reason::Protocol, "Start was not answered by Started")));
     };
     lock(&context.info).get_or_insert(info);
-    let usable = keys
-        .values()
-        .find(|key| !refused.iter().any(|(kid, _)| *kid == key.kid));
+    let usable = keys.values().find(|key| !refused.iter().any(|(kid, _)| *kid == key.kid));
     if let Some(key) = usable {
         let public = PublicKey::from_spki_der(&key.public_key)
             .map_err(|error| Halt::replace(HsmError::new(Reason::KeyMismatch, error)))?;
         let message = probe::message(&context.instance, &key.kid).map_err(Halt::replace)?;
-        let item = WireItem {
-            kid: key.kid,
-            message: Blob(message.clone()),
-            recovery: None,
-        };
-        let answer = ask(
-            process,
-            2,
-            Call::Sign(vec![item]),
-            context.config.call_deadline + GRACE,
-        )
-        .await?;
+        let item = WireItem { kid: key.kid, message: Blob(message.clone()), recovery: None };
+        let answer = ask(process, 2, Call::Sign(vec![item]), context.config.call_deadline + GRACE).await?;
         probe::check(&public, &message, answer).map_err(Halt::replace)?;
     }
     Ok((version, refused))
@@ -220,27 +191,15 @@ async fn introduce(context: &Context, process: &mut Process) -> Result<(u64, Ref
 
 /// One request to a worker that has nothing else to do.
 async fn ask(process: &mut Process, id: u64, call: Call, limit: Duration) -> Result<Answer, Halt> {
-    process
-        .send(&[Request { id, call }], limit)
-        .await
-        .map_err(Halt::replace)?;
+    process.send(&[Request { id, call }], limit).await.map_err(Halt::replace)?;
     match timeout(limit, process.replies.recv()).await {
-        Err(_) => Err(Halt::replace(HsmError::new(
-            Reason::HsmTimeout,
-            "no answer at the start",
-        ))),
-        Ok(None) => Err(Halt::replace(HsmError::new(
-            Reason::WorkerDied,
-            "ended at the start",
-        ))),
+        Err(_) => Err(Halt::replace(HsmError::new(Reason::HsmTimeout, "no answer at the start"))),
+        Ok(None) => Err(Halt::replace(HsmError::new(Reason::WorkerDied, "ended at the start"))),
         Ok(Some(replies)) => match replies.into_iter().next().map(|reply| reply.answer) {
             Some(Answer::Exiting { error, latched }) => Err(Halt { error, latched }),
             Some(Answer::Failed(error)) => Err(Halt::replace(error)),
             Some(answer) => Ok(answer),
-            None => Err(Halt::replace(HsmError::new(
-                Reason::Protocol,
-                "an empty frame",
-            ))),
+            None => Err(Halt::replace(HsmError::new(Reason::Protocol, "an empty frame"))),
         },
     }
 }
@@ -297,12 +256,7 @@ async fn serve(
     // Down before anybody is told, so that a caller who repeats sees it.
     context.board.set(index, SlotState::Down(error.clone()));
     let status = bury(context, index, process).await;
-    tracing::info!(
-        pool = context.board.name(),
-        slot = index,
-        status,
-        "HSM worker ended"
-    );
+    tracing::info!(pool = context.board.name(), slot = index, status, "HSM worker ended");
     flight.fail(&error);
     end
 }
@@ -313,9 +267,7 @@ fn fall(context: &Context, index: usize, halt: &Halt) {
     if halt.latched {
         context.board.latch(halt.error.clone());
     }
-    let new = context
-        .board
-        .set(index, SlotState::Down(halt.error.clone()));
+    let new = context.board.set(index, SlotState::Down(halt.error.clone()));
     // The same failure again and again is one line.
     if new {
         let (pool, latched) = (context.board.name(), halt.latched);
@@ -333,18 +285,11 @@ fn catch_up(context: &Arc<Context>, index: usize, version: u64, waiting: &mut Wa
     let (reply, answer) = oneshot::channel();
     let call = Call::Bind(keys.1.values().cloned().collect());
     let slow = true;
-    waiting.push(Job {
-        task: Task::Call { call, slow, reply },
-        queued: Instant::now(),
-        permits: Vec::new(),
-    });
+    waiting.push(Job { task: Task::Call { call, slow, reply }, queued: Instant::now(), permits: Vec::new() });
     let context = Arc::clone(context);
     tokio::spawn(async move {
         if let Ok(Ok(Answer::Bound { refused })) = answer.await {
-            let refused: Vec<_> = refused
-                .into_iter()
-                .map(|(kid, error)| (kid, Some(error)))
-                .collect();
+            let refused: Vec<_> = refused.into_iter().map(|(kid, error)| (kid, Some(error))).collect();
             context.board.note_keys(index, &refused);
         }
     });

@@ -158,10 +158,7 @@ impl Board {
     /// The slots that are up.
     pub(super) fn up(&self) -> Vec<usize> {
         let slots = lock(&self.slots);
-        let up = slots
-            .iter()
-            .enumerate()
-            .filter(|(_, (slot, _))| matches!(slot, SlotState::Up(_)));
+        let up = slots.iter().enumerate().filter(|(_, (slot, _))| matches!(slot, SlotState::Up(_)));
         up.map(|(index, _)| index).collect()
     }
 
@@ -170,11 +167,7 @@ impl Board {
         let mut slots = lock(&self.slots);
         if let SlotState::Up(refused) = &mut slots[slot].0 {
             refused.retain(|(kid, _)| !found.iter().any(|(other, _)| other == kid));
-            refused.extend(
-                found
-                    .iter()
-                    .filter_map(|(kid, error)| Some((*kid, error.clone()?))),
-            );
+            refused.extend(found.iter().filter_map(|(kid, error)| Some((*kid, error.clone()?))));
         }
         self.publish(&slots);
     }
@@ -247,23 +240,14 @@ fn summary(slots: &[(SlotState, Option<u32>)], order: &Order) -> PoolState {
     match order {
         Order::Run => {}
         Order::Latched(reason) => {
-            return PoolState::Down {
-                reason: reason.clone(),
-                latched: true,
-            };
+            return PoolState::Down { reason: reason.clone(), latched: true };
         }
         Order::Close => {
             let reason = HsmError::new(Reason::HsmUnavailable, "the pool is closed");
-            return PoolState::Down {
-                reason,
-                latched: false,
-            };
+            return PoolState::Down { reason, latched: false };
         }
     }
-    let up = slots
-        .iter()
-        .filter(|(slot, _)| matches!(slot, SlotState::Up(_)))
-        .count();
+    let up = slots.iter().filter(|(slot, _)| matches!(slot, SlotState::Up(_))).count();
     let starting = slots.iter().any(|(slot, _)| *slot == SlotState::Starting);
     let trouble = slots.iter().find_map(|(slot, _)| match slot {
         SlotState::Down(error) => Some(error.clone()),
@@ -271,16 +255,12 @@ fn summary(slots: &[(SlotState, Option<u32>)], order: &Order) -> PoolState {
         SlotState::Starting => None,
     });
     match (up, trouble) {
-        (0, Some(reason)) => PoolState::Down {
-            reason,
-            latched: false,
-        },
+        (0, Some(reason)) => PoolState::Down { reason, latched: false },
         (0, None) => PoolState::Starting,
         (_, None) if !starting => PoolState::Ready,
         (up, trouble) => PoolState::Degraded {
             up: u16::try_from(up).unwrap_or(u16::MAX),
-            reason: trouble
-                .unwrap_or_else(|| HsmError::new(Reason::HsmUnavailable, "workers are starting")),
+            reason: trouble.unwrap_or_else(|| HsmError::new(Reason::HsmUnavailable, "workers are starting")),
         },
     }
 }
@@ -307,10 +287,7 @@ mod tests {
         assert_eq!(word(), "down");
         assert_eq!(board.refusal().unwrap().reason(), Reason::HsmUnavailable);
         board.set(0, SlotState::Up(Vec::new()));
-        board.set(
-            1,
-            SlotState::Up(vec![(Kid::from_bytes([1; 32]), gone.clone())]),
-        );
+        board.set(1, SlotState::Up(vec![(Kid::from_bytes([1; 32]), gone.clone())]));
         assert_eq!(word(), "degraded");
         board.latch(HsmError::new(Reason::PinLatched, "refused"));
         board.latch(gone);

@@ -57,10 +57,7 @@ impl Queue {
             if let Some(work) = queue.pop_front() {
                 return work;
             }
-            queue = self
-                .more
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.more.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -108,9 +105,7 @@ impl Engine {
         socket: UnixStream,
     ) -> std::io::Result<Arc<Engine>> {
         let (replies, queue) = mpsc::channel();
-        let calls = (0..config.sessions_per_worker)
-            .map(|_| AtomicU64::new(0))
-            .collect();
+        let calls = (0..config.sessions_per_worker).map(|_| AtomicU64::new(0)).collect();
         let engine = Arc::new(Engine {
             info: token.info.clone(),
             config,
@@ -125,13 +120,9 @@ impl Engine {
             began: Instant::now(),
             calls,
         });
-        std::thread::Builder::new()
-            .name("writer".into())
-            .spawn(move || write_replies(&queue, socket))?;
+        std::thread::Builder::new().name("writer".into()).spawn(move || write_replies(&queue, socket))?;
         let watched = Arc::clone(&engine);
-        std::thread::Builder::new()
-            .name("watchdog".into())
-            .spawn(move || watched.watch())?;
+        std::thread::Builder::new().name("watchdog".into()).spawn(move || watched.watch())?;
         Ok(engine)
     }
 
@@ -143,13 +134,7 @@ impl Engine {
     /// Says why and ends the process.
     pub(super) fn halt(&self, halt: Halt) -> ! {
         eprintln!("hsm-worker: ends: {}", halt.error);
-        self.reply(
-            0,
-            Answer::Exiting {
-                error: halt.error,
-                latched: halt.latched,
-            },
-        );
+        self.reply(0, Answer::Exiting { error: halt.error, latched: halt.latched });
         std::thread::sleep(LAST_WORDS);
         super::die()
     }
@@ -167,8 +152,7 @@ impl Engine {
 
     /// Ends the process when a call lasts too long: nothing else clears a hung call.
     fn watch(&self) {
-        let pause = (self.config.call_deadline / 8)
-            .clamp(Duration::from_millis(5), Duration::from_millis(250));
+        let pause = (self.config.call_deadline / 8).clamp(Duration::from_millis(5), Duration::from_millis(250));
         loop {
             std::thread::sleep(pause);
             let now = millis(self.began.elapsed());
@@ -186,9 +170,7 @@ impl Engine {
     /// The bound key, if there is one.
     pub(super) fn key(&self, kid: &Kid) -> Result<Arc<BoundKey>, HsmError> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.get(kid)
-            .cloned()
-            .ok_or_else(|| HsmError::new(Reason::KeyUnknown, format!("no key {kid} is bound")))
+        keys.get(kid).cloned().ok_or_else(|| HsmError::new(Reason::KeyUnknown, format!("no key {kid} is bound")))
     }
 
     /// Binds keys, each checked in the token; returns those that may not be used, and why. They
@@ -196,11 +178,7 @@ impl Engine {
     ///
     /// # Errors
     /// The module's error that is not about one key.
-    pub(super) fn bind(
-        &self,
-        session: &Session,
-        bindings: Vec<KeyBinding>,
-    ) -> Result<Vec<(Kid, HsmError)>, Halt> {
+    pub(super) fn bind(&self, session: &Session, bindings: Vec<KeyBinding>) -> Result<Vec<(Kid, HsmError)>, Halt> {
         let mut refused = Vec::new();
         for binding in bindings {
             let kid = binding.kid;
@@ -219,11 +197,7 @@ impl Engine {
                 }
                 Err(KeyTrouble::Call(error)) => return Err(token::halt(&error)),
             };
-            let key = BoundKey {
-                binding,
-                public,
-                lookup: Mutex::new(lookup),
-            };
+            let key = BoundKey { binding, public, lookup: Mutex::new(lookup) };
             let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
             keys.insert(kid, Arc::new(key));
         }
@@ -233,18 +207,13 @@ impl Engine {
     /// Checks a binding without the token: kid and key agree, the purpose is not another one than
     /// before.
     fn accept(&self, binding: &KeyBinding) -> Result<PublicKey, HsmError> {
-        let mismatch =
-            |text: String| HsmError::new(Reason::KeyMismatch, format!("{}: {text}", binding.kid));
+        let mismatch = |text: String| HsmError::new(Reason::KeyMismatch, format!("{}: {text}", binding.kid));
         if binding.cka_id.is_empty() || binding.cka_id.len() > 64 {
             return Err(mismatch("CKA_ID must have 1 to 64 bytes".to_owned()));
         }
-        let public = PublicKey::from_spki_der(&binding.public_key)
-            .map_err(|error| mismatch(error.to_string()))?;
+        let public = PublicKey::from_spki_der(&binding.public_key).map_err(|error| mismatch(error.to_string()))?;
         if public.kid() != binding.kid {
-            return Err(mismatch(format!(
-                "the public key's thumbprint is {}",
-                public.kid()
-            )));
+            return Err(mismatch(format!("the public key's thumbprint is {}", public.kid())));
         }
         let use_for = (binding.purpose, binding.trail.clone());
         let mut purposes = lock(&self.purposes);
@@ -263,10 +232,7 @@ impl Engine {
         }
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         if keys.len() >= MAX_KEYS && !keys.contains_key(&binding.kid) {
-            return Err(HsmError::new(
-                Reason::TooLarge,
-                format!("more than {MAX_KEYS} keys are bound"),
-            ));
+            return Err(HsmError::new(Reason::TooLarge, format!("more than {MAX_KEYS} keys are bound")));
         }
         Ok(public)
     }
@@ -290,22 +256,11 @@ impl Engine {
 }
 
 /// Finds a bound key in the token: the right attributes and the very public key.
-pub(super) fn look(
-    session: &Session,
-    binding: &KeyBinding,
-    public: &PublicKey,
-) -> Result<ObjectHandle, KeyTrouble> {
+pub(super) fn look(session: &Session, binding: &KeyBinding, public: &PublicKey) -> Result<ObjectHandle, KeyTrouble> {
     let found = keys::find(session, &binding.cka_id)?;
     if found.public != *public {
-        let text = format!(
-            "{}: the token shows another public key, {}",
-            binding.kid,
-            found.public.kid()
-        );
-        return Err(KeyTrouble::Refused(HsmError::new(
-            Reason::KeyMismatch,
-            text,
-        )));
+        let text = format!("{}: the token shows another public key, {}", binding.kid, found.public.kid());
+        return Err(KeyTrouble::Refused(HsmError::new(Reason::KeyMismatch, text)));
     }
     Ok(found.handle)
 }
@@ -323,9 +278,7 @@ fn write_replies(queue: &mpsc::Receiver<Reply>, mut socket: UnixStream) {
         {
             replies.push(reply);
         }
-        let last = replies
-            .iter()
-            .any(|reply| matches!(reply.answer, Answer::Exiting { .. }));
+        let last = replies.iter().any(|reply| matches!(reply.answer, Answer::Exiting { .. }));
         let written = protocol::encode(&replies)
             .map_err(|error| error.to_string())
             .and_then(|frame| socket.write_all(&frame).map_err(|error| error.to_string()));

@@ -95,11 +95,7 @@ impl SessionThread {
                 let key = generate(session, &fresh, &spec, config)?;
                 Ok(Answer::Generated(Box::new(key)))
             }
-            Call::Finalize {
-                cka_id,
-                instance,
-                name,
-            } => {
+            Call::Finalize { cka_id, instance, name } => {
                 finalize(session, &cka_id, &instance, &name)?;
                 sync(config)?;
                 Ok(Answer::Done)
@@ -116,12 +112,7 @@ impl SessionThread {
                 sync(config)?;
                 Ok(Answer::Listed(swept))
             }
-            Call::List => Ok(Answer::Listed(
-                ours(session)?
-                    .into_iter()
-                    .map(|(_, object)| object)
-                    .collect(),
-            )),
+            Call::List => Ok(Answer::Listed(ours(session)?.into_iter().map(|(_, object)| object).collect())),
             Call::Start(_) | Call::Unbind(_) | Call::Sign(_) | Call::Mac(_) | Call::CheckMac(_) => {
                 Err(HsmError::new(Reason::Protocol, "not a call for a session").into())
             }
@@ -145,19 +136,11 @@ fn label(state: &str, instance: &str, name: &str) -> Result<Vec<u8>, HsmError> {
 
 /// Makes a key pair in the token and proves it: attributes read back, found again in `fresh`,
 /// probe signed and verified, files synced.
-fn generate(
-    session: &Session,
-    fresh: &Session,
-    spec: &KeySpec,
-    config: &TokenConfig,
-) -> Result<GeneratedKey, Trouble> {
+fn generate(session: &Session, fresh: &Session, spec: &KeySpec, config: &TokenConfig) -> Result<GeneratedKey, Trouble> {
     let label = label(PENDING, &spec.instance, &spec.name)?;
     let rejected = |error: &dyn std::fmt::Display| HsmError::new(Reason::HsmRejected, error);
     let instance = InstanceId::parse(&spec.instance).map_err(|error| rejected(&error))?;
-    let time = spec
-        .time
-        .parse()
-        .map_err(|error: TimeError| rejected(&error))?;
+    let time = spec.time.parse().map_err(|error: TimeError| rejected(&error))?;
     let mut cka_id = vec![0; CKA_ID_BYTES];
     random(&mut cka_id)?;
     // Also makes a file token take notice of what other processes wrote: one that writes first
@@ -196,11 +179,7 @@ fn generate(
     sync(config)?;
     let found = keys::find(fresh, &cka_id)?;
     if found.public.algorithm() != spec.algorithm {
-        let text = format!(
-            "asked for {}, the token made {}",
-            spec.algorithm,
-            found.public.algorithm()
-        );
+        let text = format!("asked for {}, the token made {}", spec.algorithm, found.public.algorithm());
         return Err(HsmError::new(Reason::KeyMismatch, text).into());
     }
     let probe_payload = probe::payload(&instance, &found.public.kid(), time)?;
@@ -222,17 +201,11 @@ fn generate(
 /// Both objects of `cka_id`, which must carry a label of ours.
 fn pair(session: &Session, cka_id: &[u8]) -> Result<Vec<(ObjectHandle, ListedObject)>, Trouble> {
     let mut pair = Vec::new();
-    for (class, private) in [
-        (ObjectClass::PRIVATE_KEY, true),
-        (ObjectClass::PUBLIC_KEY, false),
-    ] {
+    for (class, private) in [(ObjectClass::PRIVATE_KEY, true), (ObjectClass::PUBLIC_KEY, false)] {
         for handle in keys::find_all(session, class, cka_id)? {
             let object = describe(session, handle, private)?;
             if !is_ours(&object.label) {
-                let text = format!(
-                    "an object with this CKA_ID is labelled {:?}, not ours",
-                    object.label
-                );
+                let text = format!("an object with this CKA_ID is labelled {:?}, not ours", object.label);
                 return Err(HsmError::new(Reason::HsmRejected, text).into());
             }
             pair.push((handle, object));
@@ -243,16 +216,10 @@ fn pair(session: &Session, cka_id: &[u8]) -> Result<Vec<(ObjectHandle, ListedObj
 
 /// Gives both objects the final label; done already is fine.
 fn finalize(session: &Session, cka_id: &[u8], instance: &str, name: &str) -> Result<(), Trouble> {
-    let (pending, done) = (
-        label(PENDING, instance, name)?,
-        label(FINAL, instance, name)?,
-    );
+    let (pending, done) = (label(PENDING, instance, name)?, label(FINAL, instance, name)?);
     let objects = pair(session, cka_id)?;
     if !matches!(objects.as_slice(), [(_, a), (_, b)] if a.private && !b.private) {
-        let text = format!(
-            "{} objects with this CKA_ID, not one key pair",
-            objects.len()
-        );
+        let text = format!("{} objects with this CKA_ID, not one key pair", objects.len());
         return Err(HsmError::new(Reason::KeyMissing, text).into());
     }
     for (handle, object) in objects {
@@ -304,10 +271,7 @@ fn sweep(session: &Session, instance: &str) -> Result<Vec<ListedObject>, Trouble
 /// Every key object with a label of ours.
 fn ours(session: &Session) -> Result<Vec<(ObjectHandle, ListedObject)>, Trouble> {
     let mut objects = Vec::new();
-    for (class, private) in [
-        (ObjectClass::PRIVATE_KEY, true),
-        (ObjectClass::PUBLIC_KEY, false),
-    ] {
+    for (class, private) in [(ObjectClass::PRIVATE_KEY, true), (ObjectClass::PUBLIC_KEY, false)] {
         for handle in session.find_objects(&[Attribute::Class(class), Attribute::Token(true)])? {
             let object = describe(session, handle, private)?;
             if is_ours(&object.label) {
@@ -323,18 +287,12 @@ fn ours(session: &Session) -> Result<Vec<(ObjectHandle, ListedObject)>, Trouble>
 }
 
 fn is_ours(label: &str) -> bool {
-    let rest = label
-        .strip_prefix(PENDING)
-        .or_else(|| label.strip_prefix(FINAL));
+    let rest = label.strip_prefix(PENDING).or_else(|| label.strip_prefix(FINAL));
     rest.is_some_and(|rest| rest.starts_with(':'))
 }
 
 fn describe(session: &Session, handle: ObjectHandle, private: bool) -> Result<ListedObject, Error> {
-    let mut object = ListedObject {
-        label: String::new(),
-        cka_id: Vec::new(),
-        private,
-    };
+    let mut object = ListedObject { label: String::new(), cka_id: Vec::new(), private };
     for value in session.get_attributes(handle, &[AttributeType::Label, AttributeType::Id])? {
         match value {
             Attribute::Label(label) => object.label = String::from_utf8_lossy(&label).into_owned(),

@@ -11,8 +11,7 @@ use crate::error::{HsmError, Reason};
 use crate::latch::hex;
 
 /// DER OBJECT IDENTIFIER prime256v1 (RFC 5480).
-pub(super) const P256_PARAMS: [u8; 10] =
-    [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+pub(super) const P256_PARAMS: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 /// DER OBJECT IDENTIFIER id-Ed25519 (RFC 8410).
 pub(super) const ED25519_PARAMS: [u8; 5] = [0x06, 0x03, 0x2b, 0x65, 0x70];
 /// DER PrintableString "edwards25519", the other spelling that PKCS#11 3.0 allows.
@@ -26,16 +25,8 @@ const ATTRIBUTES: [(&str, AttributeType, Option<bool>); 12] = [
     ("CKA_SENSITIVE", AttributeType::Sensitive, Some(true)),
     ("CKA_EXTRACTABLE", AttributeType::Extractable, Some(false)),
     ("CKA_LOCAL", AttributeType::Local, Some(true)),
-    (
-        "CKA_ALWAYS_SENSITIVE",
-        AttributeType::AlwaysSensitive,
-        Some(true),
-    ),
-    (
-        "CKA_NEVER_EXTRACTABLE",
-        AttributeType::NeverExtractable,
-        Some(true),
-    ),
+    ("CKA_ALWAYS_SENSITIVE", AttributeType::AlwaysSensitive, Some(true)),
+    ("CKA_NEVER_EXTRACTABLE", AttributeType::NeverExtractable, Some(true)),
     ("CKA_SIGN", AttributeType::Sign, Some(true)),
     ("CKA_DECRYPT", AttributeType::Decrypt, None),
     ("CKA_UNWRAP", AttributeType::Unwrap, None),
@@ -45,12 +36,7 @@ const ATTRIBUTES: [(&str, AttributeType, Option<bool>); 12] = [
 /// Must not be true; a token that has no such attribute on a private key has no such use either.
 const NEVER: [&str; 3] = ["CKA_DECRYPT", "CKA_UNWRAP", "CKA_DERIVE"];
 /// A key that fails one of these has left the token, or could.
-const KEEPS_IT_IN: [&str; 4] = [
-    "CKA_SENSITIVE",
-    "CKA_EXTRACTABLE",
-    "CKA_ALWAYS_SENSITIVE",
-    "CKA_NEVER_EXTRACTABLE",
-];
+const KEEPS_IT_IN: [&str; 4] = ["CKA_SENSITIVE", "CKA_EXTRACTABLE", "CKA_ALWAYS_SENSITIVE", "CKA_NEVER_EXTRACTABLE"];
 
 /// Why a key was not taken.
 #[derive(Debug)]
@@ -82,52 +68,25 @@ pub(super) fn find(session: &Session, cka_id: &[u8]) -> Result<FoundKey, KeyTrou
     check(&attributes).map_err(|(reason, what)| refuse(reason, cka_id, &what))?;
     let public = find_one(session, ObjectClass::PUBLIC_KEY, cka_id)?;
     let public = read_public(session, public, cka_id)?;
-    Ok(FoundKey {
-        handle,
-        public,
-        attributes,
-    })
+    Ok(FoundKey { handle, public, attributes })
 }
 
 fn refuse(reason: Reason, cka_id: &[u8], what: &str) -> KeyTrouble {
     let id = hex(&cka_id[..cka_id.len().min(64)]);
-    KeyTrouble::Refused(HsmError::new(
-        reason,
-        format!("key with CKA_ID {id}: {what}"),
-    ))
+    KeyTrouble::Refused(HsmError::new(reason, format!("key with CKA_ID {id}: {what}")))
 }
 
 /// All token objects of `class` with `cka_id`.
-pub(super) fn find_all(
-    session: &Session,
-    class: ObjectClass,
-    cka_id: &[u8],
-) -> Result<Vec<ObjectHandle>, Error> {
-    session.find_objects(&[
-        Attribute::Class(class),
-        Attribute::Token(true),
-        Attribute::Id(cka_id.to_vec()),
-    ])
+pub(super) fn find_all(session: &Session, class: ObjectClass, cka_id: &[u8]) -> Result<Vec<ObjectHandle>, Error> {
+    session.find_objects(&[Attribute::Class(class), Attribute::Token(true), Attribute::Id(cka_id.to_vec())])
 }
 
-fn find_one(
-    session: &Session,
-    class: ObjectClass,
-    cka_id: &[u8],
-) -> Result<ObjectHandle, KeyTrouble> {
+fn find_one(session: &Session, class: ObjectClass, cka_id: &[u8]) -> Result<ObjectHandle, KeyTrouble> {
     let found = find_all(session, class, cka_id)?;
-    let what = if class == ObjectClass::PRIVATE_KEY {
-        "private"
-    } else {
-        "public"
-    };
+    let what = if class == ObjectClass::PRIVATE_KEY { "private" } else { "public" };
     match found.as_slice() {
         [one] => Ok(*one),
-        [] => Err(refuse(
-            Reason::KeyMissing,
-            cka_id,
-            &format!("no {what} object in the token"),
-        )),
+        [] => Err(refuse(Reason::KeyMissing, cka_id, &format!("no {what} object in the token"))),
         more => {
             let text = format!("{} {what} objects in the token", more.len());
             Err(refuse(Reason::KeyAmbiguous, cka_id, &text))
@@ -135,19 +94,13 @@ fn find_one(
     }
 }
 
-fn read_attributes(
-    session: &Session,
-    handle: ObjectHandle,
-) -> Result<BTreeMap<String, bool>, Error> {
+fn read_attributes(session: &Session, handle: ObjectHandle) -> Result<BTreeMap<String, bool>, Error> {
     let kinds: Vec<AttributeType> = ATTRIBUTES.iter().map(|row| row.1).collect();
     let values = session.get_attributes(handle, &kinds)?;
     Ok(values
         .into_iter()
         .filter_map(|value| {
-            let name = ATTRIBUTES
-                .iter()
-                .find(|row| row.1 == value.attribute_type())?
-                .0;
+            let name = ATTRIBUTES.iter().find(|row| row.1 == value.attribute_type())?.0;
             Some((name.to_owned(), boolean(&value)?))
         })
         .collect())
@@ -179,11 +132,7 @@ fn check(attributes: &BTreeMap<String, bool>) -> Result<(), (Reason, String)> {
             None => !(NEVER.contains(&name) && found == Some(true)),
         };
         if !good {
-            let reason = if KEEPS_IT_IN.contains(&name) {
-                Reason::KeyExtractable
-            } else {
-                Reason::KeyAttributes
-            };
+            let reason = if KEEPS_IT_IN.contains(&name) { Reason::KeyExtractable } else { Reason::KeyAttributes };
             let found = found.map_or("not shown".to_owned(), |found| found.to_string());
             return Err((reason, format!("{name} is {found}")));
         }
@@ -191,16 +140,8 @@ fn check(attributes: &BTreeMap<String, bool>) -> Result<(), (Reason, String)> {
     Ok(())
 }
 
-fn read_public(
-    session: &Session,
-    handle: ObjectHandle,
-    cka_id: &[u8],
-) -> Result<PublicKey, KeyTrouble> {
-    let kinds = [
-        AttributeType::KeyType,
-        AttributeType::EcParams,
-        AttributeType::EcPoint,
-    ];
+fn read_public(session: &Session, handle: ObjectHandle, cka_id: &[u8]) -> Result<PublicKey, KeyTrouble> {
+    let kinds = [AttributeType::KeyType, AttributeType::EcParams, AttributeType::EcPoint];
     let (mut kind, mut params, mut point) = (None, None, None);
     for value in session.get_attributes(handle, &kinds)? {
         match value {
@@ -216,13 +157,10 @@ fn read_public(
     };
     let algorithm = match params.as_slice() {
         p if kind == KeyType::EC && p == P256_PARAMS => Algorithm::EcdsaP256,
-        p if kind == KeyType::EC_EDWARDS && (p == ED25519_PARAMS || p == EDWARDS25519_PARAMS) => {
-            Algorithm::Ed25519
-        }
+        p if kind == KeyType::EC_EDWARDS && (p == ED25519_PARAMS || p == EDWARDS25519_PARAMS) => Algorithm::Ed25519,
         _ => return Err(wrong("neither Ed25519 nor ECDSA P-256")),
     };
-    let raw =
-        unwrap_point(algorithm, &point).ok_or_else(|| wrong("CKA_EC_POINT has no known form"))?;
+    let raw = unwrap_point(algorithm, &point).ok_or_else(|| wrong("CKA_EC_POINT has no known form"))?;
     PublicKey::from_raw(algorithm, raw).map_err(|error| wrong(&error.to_string()))
 }
 
@@ -231,9 +169,7 @@ fn unwrap_point(algorithm: Algorithm, point: &[u8]) -> Option<&[u8]> {
     let len = algorithm.raw_len();
     match point {
         raw if raw.len() == len => Some(raw),
-        [0x04, inner_len, raw @ ..] if raw.len() == len && usize::from(*inner_len) == len => {
-            Some(raw)
-        }
+        [0x04, inner_len, raw @ ..] if raw.len() == len && usize::from(*inner_len) == len => Some(raw),
         _ => None,
     }
 }
@@ -243,10 +179,7 @@ mod tests {
     use super::*;
 
     fn good() -> BTreeMap<String, bool> {
-        ATTRIBUTES
-            .iter()
-            .map(|(name, _, want)| ((*name).to_owned(), want.unwrap_or(false)))
-            .collect()
+        ATTRIBUTES.iter().map(|(name, _, want)| ((*name).to_owned(), want.unwrap_or(false))).collect()
     }
 
     #[test]
@@ -278,19 +211,10 @@ mod tests {
         assert_eq!(unwrap_point(Algorithm::Ed25519, &raw), Some(&raw[..]));
         let wrapped = [&[0x04, 32][..], &raw].concat();
         assert_eq!(unwrap_point(Algorithm::Ed25519, &wrapped), Some(&raw[..]));
-        assert_eq!(
-            unwrap_point(Algorithm::Ed25519, &[&[0x04, 31][..], &raw].concat()),
-            None
-        );
+        assert_eq!(unwrap_point(Algorithm::Ed25519, &[&[0x04, 31][..], &raw].concat()), None);
         assert_eq!(unwrap_point(Algorithm::Ed25519, &raw[1..]), None);
-        assert_eq!(
-            unwrap_point(Algorithm::EcdsaP256, &[4; 65]),
-            Some(&[4; 65][..])
-        );
+        assert_eq!(unwrap_point(Algorithm::EcdsaP256, &[4; 65]), Some(&[4; 65][..]));
         let wrapped = [&[0x04, 65][..], &[4; 65]].concat();
-        assert_eq!(
-            unwrap_point(Algorithm::EcdsaP256, &wrapped),
-            Some(&[4; 65][..])
-        );
+        assert_eq!(unwrap_point(Algorithm::EcdsaP256, &wrapped), Some(&[4; 65][..]));
     }
 }

@@ -35,10 +35,7 @@ use token::Token;
 /// not begin; why stands in the last frame.
 pub fn worker_main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic
-            .location()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
         eprintln!("hsm-worker: stopped at {place}");
         die();
     }));
@@ -63,10 +60,7 @@ pub fn worker_main() -> ExitCode {
             serve(&engine, &mut socket)
         }
         Err(halt) => {
-            let answer = Answer::Exiting {
-                error: halt.error,
-                latched: halt.latched,
-            };
+            let answer = Answer::Exiting { error: halt.error, latched: halt.latched };
             if let Ok(frame) = protocol::encode(&[Reply { id: 0, answer }]) {
                 let _ = socket.write_all(&frame);
             }
@@ -86,48 +80,31 @@ fn die() -> ! {
 fn harden() -> rustix::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, none)
 }
 
 /// Moves the socket away from descriptor 0, so that no module reads it by accident.
 fn take_socket() -> Result<UnixStream, String> {
     harden().map_err(|error| format!("cannot harden the process: {error}"))?;
-    let fd = std::io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|error| format!("descriptor 0: {error}"))?;
+    let fd = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| format!("descriptor 0: {error}"))?;
     let null = File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
     rustix::stdio::dup2_stdin(&null).map_err(|error| format!("descriptor 0: {error}"))?;
     let socket = UnixStream::from(fd);
-    socket
-        .peer_addr()
-        .map_err(|_| "descriptor 0 is no connected socket".to_owned())?;
+    socket.peer_addr().map_err(|_| "descriptor 0 is no connected socket".to_owned())?;
     Ok(socket)
 }
 
 fn first_request(socket: &mut UnixStream) -> Result<(u64, Box<Start>), String> {
     let mut preamble = [0; PREAMBLE.len()];
-    socket
-        .read_exact(&mut preamble)
-        .map_err(|error| error.to_string())?;
+    socket.read_exact(&mut preamble).map_err(|error| error.to_string())?;
     if preamble != PREAMBLE {
         return Err("the daemon speaks another version; restart it".to_owned());
     }
-    let mut requests: Vec<Request> = protocol::read(socket)
-        .map_err(|error| error.to_string())?
-        .ok_or("closed before the first request")?;
+    let mut requests: Vec<Request> =
+        protocol::read(socket).map_err(|error| error.to_string())?.ok_or("closed before the first request")?;
     match (requests.pop(), requests.is_empty()) {
-        (
-            Some(Request {
-                id,
-                call: Call::Start(start),
-            }),
-            true,
-        ) => Ok((id, start)),
+        (Some(Request { id, call: Call::Start(start) }), true) => Ok((id, start)),
         _ => Err("the first request is not Start".to_owned()),
     }
 }
@@ -136,10 +113,7 @@ fn first_request(socket: &mut UnixStream) -> Result<(u64, Box<Start>), String> {
 fn begin(start: Box<Start>, socket: &UnixStream) -> Result<Arc<Engine>, Halt> {
     let config = start.token;
     if config.sessions_per_worker == 0 || config.sessions_per_worker > MAX_SESSIONS {
-        let text = format!(
-            "{} sessions, 1 to {MAX_SESSIONS} are allowed",
-            config.sessions_per_worker
-        );
+        let text = format!("{} sessions, 1 to {MAX_SESSIONS} are allowed", config.sessions_per_worker);
         return Err(Halt::replace(HsmError::new(Reason::TooLarge, text)));
     }
     let token = Token::open(&config)?;
@@ -196,10 +170,7 @@ fn dispatch(engine: &Engine, request: Request) {
             let error = HsmError::new(Reason::Protocol, "started already");
             engine.reply(id, Answer::Failed(error));
         }
-        call => engine.queue.push(Work::Admin {
-            id,
-            call: Box::new(call),
-        }),
+        call => engine.queue.push(Work::Admin { id, call: Box::new(call) }),
     }
 }
 

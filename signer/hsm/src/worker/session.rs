@@ -25,20 +25,10 @@ pub(super) struct SessionThread {
 }
 
 impl SessionThread {
-    pub(super) fn spawn(
-        engine: Arc<Engine>,
-        index: usize,
-        session: Session,
-    ) -> std::io::Result<()> {
-        let mut thread = SessionThread {
-            engine,
-            index,
-            session,
-        };
+    pub(super) fn spawn(engine: Arc<Engine>, index: usize, session: Session) -> std::io::Result<()> {
+        let mut thread = SessionThread { engine, index, session };
         let name = format!("session-{index}");
-        std::thread::Builder::new()
-            .name(name)
-            .spawn(move || thread.run())?;
+        std::thread::Builder::new().name(name).spawn(move || thread.run())?;
         Ok(())
     }
 
@@ -67,11 +57,7 @@ impl SessionThread {
 
     /// Prepares for another attempt after `error`, or says that the call fails. Does not return
     /// when the worker must end.
-    pub(super) fn recover(
-        &mut self,
-        error: &Error,
-        key: Option<&BoundKey>,
-    ) -> Result<(), HsmError> {
+    pub(super) fn recover(&mut self, error: &Error, key: Option<&BoundKey>) -> Result<(), HsmError> {
         let (remedy, text) = ladder::judge(error);
         let failure = ladder::failure(remedy, &text);
         match remedy {
@@ -93,9 +79,7 @@ impl SessionThread {
         let engine = &self.engine;
         let _one_at_a_time = lock(&engine.login);
         let limit = engine.config.slow_deadline();
-        let done = self.timed(limit, |session| {
-            engine.token.login(session, &engine.config, &engine.mac)
-        });
+        let done = self.timed(limit, |session| engine.token.login(session, &engine.config, &engine.mac));
         if let Err(halt) = done {
             engine.halt(halt);
         }
@@ -106,13 +90,7 @@ impl SessionThread {
         match self.timed(limit, |_| self.engine.token.try_open_session()) {
             Ok(session) => {
                 let old = std::mem::replace(&mut self.session, session);
-                if !matches!(
-                    error,
-                    Error::Pkcs11(
-                        RvError::OperationActive | RvError::OperationNotInitialized,
-                        _
-                    )
-                ) {
+                if !matches!(error, Error::Pkcs11(RvError::OperationActive | RvError::OperationNotInitialized, _)) {
                     // Its handle is void, and may be another session's by now: never close it.
                     std::mem::forget(old);
                 }
@@ -133,8 +111,7 @@ impl SessionThread {
             }
             Err(KeyTrouble::Refused(error)) if error.reason() == Reason::KeyMissing => {
                 let text = format!("key {} was there and is gone", key.binding.kid);
-                self.engine
-                    .halt(Halt::replace(HsmError::new(Reason::TokenMissing, text)))
+                self.engine.halt(Halt::replace(HsmError::new(Reason::TokenMissing, text)))
             }
             Err(KeyTrouble::Refused(error)) => {
                 *lock(&key.lookup) = Lookup::Refused(error.clone());

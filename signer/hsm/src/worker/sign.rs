@@ -38,9 +38,7 @@ pub(super) fn raw_sign(
     match algorithm {
         Algorithm::Ed25519 => {
             let mechanism = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure));
-            let signature = session
-                .sign(&mechanism, key, message)
-                .map_err(SignTrouble::Call)?;
+            let signature = session.sign(&mechanism, key, message).map_err(SignTrouble::Call)?;
             if signature.len() == ED25519_SIGNATURE_LEN {
                 return Ok(signature);
             }
@@ -50,11 +48,8 @@ pub(super) fn raw_sign(
         Algorithm::EcdsaP256 => {
             // CKM_ECDSA cuts an over-long digest silently; this one has exactly 32 bytes.
             let digest = Hash::of(message).to_bytes();
-            let raw = session
-                .sign(&Mechanism::Ecdsa, key, &digest)
-                .map_err(SignTrouble::Call)?;
-            ecdsa::raw_to_der_low_s(&raw)
-                .map_err(|error| SignTrouble::Form(HsmError::new(Reason::BadSignature, error)))
+            let raw = session.sign(&Mechanism::Ecdsa, key, &digest).map_err(SignTrouble::Call)?;
+            ecdsa::raw_to_der_low_s(&raw).map_err(|error| SignTrouble::Form(HsmError::new(Reason::BadSignature, error)))
         }
     }
 }
@@ -64,20 +59,12 @@ impl SessionThread {
     pub(super) fn sign(&mut self, item: &WireItem) -> Result<Vec<u8>, HsmError> {
         let message = &item.message.0;
         if message.len() > MAX_MESSAGE_BYTES {
-            let text = format!(
-                "a message of {} bytes, at most {MAX_MESSAGE_BYTES}",
-                message.len()
-            );
+            let text = format!("a message of {} bytes, at most {MAX_MESSAGE_BYTES}", message.len());
             return Err(HsmError::new(Reason::TooLarge, text));
         }
         let key = self.engine.key(&item.kid)?;
-        let position = position_of(
-            key.binding.purpose,
-            key.binding.trail.as_ref(),
-            &item.kid,
-            message,
-        )
-        .map_err(|error| HsmError::new(Reason::PurposeMismatch, error))?;
+        let position = position_of(key.binding.purpose, key.binding.trail.as_ref(), &item.kid, message)
+            .map_err(|error| HsmError::new(Reason::PurposeMismatch, error))?;
         let recovery = match &item.recovery {
             None => false,
             Some(proof) if self.engine.mac.check(proof)? => true,
@@ -105,10 +92,7 @@ impl SessionThread {
             Err(KeyTrouble::Refused(error)) => error,
             Err(KeyTrouble::Call(error)) => {
                 self.recover(&error, None)?;
-                HsmError::new(
-                    Reason::HsmUnavailable,
-                    "the key could not be looked for; repeat",
-                )
+                HsmError::new(Reason::HsmUnavailable, "the key could not be looked for; repeat")
             }
         };
         Err(error)
@@ -120,9 +104,7 @@ impl SessionThread {
         let mut text = String::new();
         for _ in 0..MAX_ATTEMPTS {
             let handle = self.handle_of(key)?;
-            match self.timed(limit, |session| {
-                raw_sign(session, algorithm, handle, message)
-            }) {
+            match self.timed(limit, |session| raw_sign(session, algorithm, handle, message)) {
                 Ok(signature) => return Ok(signature),
                 Err(SignTrouble::Form(error)) => return Err(error),
                 Err(SignTrouble::Call(error)) => {
@@ -132,7 +114,6 @@ impl SessionThread {
             }
         }
         let text = format!("{MAX_ATTEMPTS} attempts failed, the last: {text}");
-        self.engine
-            .halt(Halt::replace(HsmError::new(Reason::HsmUnavailable, text)))
+        self.engine.halt(Halt::replace(HsmError::new(Reason::HsmUnavailable, text)))
     }
 }

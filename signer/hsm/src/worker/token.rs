@@ -31,10 +31,7 @@ pub(super) struct Token {
 pub(super) fn halt(error: &Error) -> Halt {
     let (remedy, text) = ladder::judge(error);
     let error = ladder::failure(remedy, &text);
-    Halt {
-        error,
-        latched: remedy == Remedy::LatchedDown,
-    }
+    Halt { error, latched: remedy == Remedy::LatchedDown }
 }
 
 impl Token {
@@ -49,18 +46,10 @@ impl Token {
         }
         let module_sha256 = sha256_of(&config.module).map_err(|error| load(error.to_string()))?;
         let module = Pkcs11::new(&config.module).map_err(|error| load(error.to_string()))?;
-        if let Err(error) = module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
-        {
+        if let Err(error) = module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
             let halt = halt(&error);
-            let text = format!(
-                "module {}: {}",
-                config.module.display(),
-                halt.error.detail()
-            );
-            return Err(Halt {
-                error: HsmError::new(Reason::ModuleLoad, text),
-                latched: halt.latched,
-            });
+            let text = format!("module {}: {}", config.module.display(), halt.error.detail());
+            return Err(Halt { error: HsmError::new(Reason::ModuleLoad, text), latched: halt.latched });
         }
         let (slot, mut info) = find(&module, config)?;
         info.module_sha256 = module_sha256;
@@ -78,12 +67,7 @@ impl Token {
     }
 
     /// Logs the process in, through the PIN latch.
-    pub(super) fn login(
-        &self,
-        session: &Session,
-        config: &TokenConfig,
-        mac: &MacKey,
-    ) -> Result<(), Halt> {
+    pub(super) fn login(&self, session: &Session, config: &TokenConfig, mac: &MacKey) -> Result<(), Halt> {
         latch::login(
             &config.state_dir,
             &self.info.serial,
@@ -92,9 +76,7 @@ impl Token {
             |pin| match session.login_with_raw(UserType::User, pin) {
                 Ok(()) => LoginOutcome::LoggedIn,
                 Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => LoginOutcome::Already,
-                Err(Error::Pkcs11(rv, _)) if ladder::is_pin_error(rv) => {
-                    LoginOutcome::PinRefused(format!("{rv:?}"))
-                }
+                Err(Error::Pkcs11(rv, _)) if ladder::is_pin_error(rv) => LoginOutcome::PinRefused(format!("{rv:?}")),
                 Err(error) => LoginOutcome::Failed(halt(&error)),
             },
         )
@@ -103,9 +85,7 @@ impl Token {
 
 fn find(module: &Pkcs11, config: &TokenConfig) -> Result<(Slot, TokenInfo), Halt> {
     let label = &config.token_label;
-    let slots = module
-        .get_slots_with_token()
-        .map_err(|error| halt(&error))?;
+    let slots = module.get_slots_with_token().map_err(|error| halt(&error))?;
     // A slot that does not answer is another token's trouble.
     let labelled: Vec<(Slot, TokenInfo)> = slots
         .into_iter()
@@ -118,27 +98,19 @@ fn find(module: &Pkcs11, config: &TokenConfig) -> Result<(Slot, TokenInfo), Halt
         return Err(Halt::replace(HsmError::new(Reason::TokenMissing, text)));
     }
     let mismatch = |text: String| Halt::replace(HsmError::new(Reason::TokenMismatch, text));
-    let found: Vec<String> = labelled
-        .iter()
-        .map(|(_, info)| info.serial.clone())
-        .collect();
-    let mut wanted = labelled.into_iter().filter(|(_, info)| {
-        config
-            .token_serial
-            .as_ref()
-            .is_none_or(|serial| info.serial == *serial)
-    });
+    let found: Vec<String> = labelled.iter().map(|(_, info)| info.serial.clone()).collect();
+    let mut wanted = labelled
+        .into_iter()
+        .filter(|(_, info)| config.token_serial.as_ref().is_none_or(|serial| info.serial == *serial));
     match (wanted.next(), wanted.next()) {
         (Some(token), None) => Ok(token),
         (None, _) => {
             let want = config.token_serial.as_deref().unwrap_or_default();
-            Err(mismatch(format!(
-                "token {label:?} has serial {found:?}, configured is {want:?}"
-            )))
+            Err(mismatch(format!("token {label:?} has serial {found:?}, configured is {want:?}")))
         }
-        (Some(_), Some(_)) => Err(mismatch(format!(
-            "several tokens are labelled {label:?}, serials {found:?}; configure the serial"
-        ))),
+        (Some(_), Some(_)) => {
+            Err(mismatch(format!("several tokens are labelled {label:?}, serials {found:?}; configure the serial")))
+        }
     }
 }
 

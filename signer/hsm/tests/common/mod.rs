@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use countersign_hsm::{
-    GeneratedKey, KeyBinding, KeySpec, PinSource, Pool, PoolSpec, PoolState, SignItem, TokenConfig,
-    WorkerCommand, create_mac_key,
+    GeneratedKey, KeyBinding, KeySpec, PinSource, Pool, PoolSpec, PoolState, SignItem, TokenConfig, WorkerCommand,
+    create_mac_key,
 };
 use countersign_trail::checkpoint::Checkpoint;
 use countersign_trail::hash::Hash;
@@ -41,29 +41,11 @@ impl Token {
             dir.path().join("tokens").display()
         );
         std::fs::write(dir.path().join("softhsm2.conf"), conf).unwrap();
-        let mut token = Token {
-            dir,
-            serial: String::new(),
-        };
-        token.util(&[
-            "--init-token",
-            "--free",
-            "--label",
-            LABEL,
-            "--pin",
-            PIN,
-            "--so-pin",
-            "12345678",
-        ]);
+        let mut token = Token { dir, serial: String::new() };
+        token.util(&["--init-token", "--free", "--label", LABEL, "--pin", PIN, "--so-pin", "12345678"]);
         let shown = token.util(&["--show-slots"]);
-        let serials = shown
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("Serial number:"));
-        token.serial = serials
-            .map(str::trim)
-            .find(|serial| !serial.is_empty())
-            .unwrap()
-            .to_owned();
+        let serials = shown.lines().filter_map(|line| line.trim().strip_prefix("Serial number:"));
+        token.serial = serials.map(str::trim).find(|serial| !serial.is_empty()).unwrap().to_owned();
         token.write_pin(PIN);
         create_mac_key(&token.path("mac.key")).unwrap();
         token
@@ -80,16 +62,9 @@ impl Token {
     }
 
     pub(crate) fn util(&self, args: &[&str]) -> String {
-        let output = Command::new("softhsm2-util")
-            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
-            .args(args)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let output =
+            Command::new("softhsm2-util").env("SOFTHSM2_CONF", self.path("softhsm2.conf")).args(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -134,10 +109,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let target = test.parent().and_then(Path::parent).unwrap();
     let program = target.join("examples").join(name);
-    assert!(
-        program.exists(),
-        "build it: cargo build -p countersign-hsm --examples"
-    );
+    assert!(program.exists(), "build it: cargo build -p countersign-hsm --examples");
     program
 }
 
@@ -146,11 +118,7 @@ pub(crate) fn worker_program() -> PathBuf {
 }
 
 /// Waits for a state.
-pub(crate) async fn until(
-    pool: &Pool,
-    what: &str,
-    wanted: impl Fn(&PoolState) -> bool,
-) -> PoolState {
+pub(crate) async fn until(pool: &Pool, what: &str, wanted: impl Fn(&PoolState) -> bool) -> PoolState {
     let mut state = pool.state();
     let reached = timeout(PATIENCE, state.wait_for(|state| wanted(state))).await;
     match reached {
@@ -164,11 +132,7 @@ pub(crate) async fn ready(pool: &Pool) {
 }
 
 pub(crate) async fn down(pool: &Pool) -> (countersign_hsm::Reason, bool) {
-    match until(pool, "down", |state| {
-        matches!(state, PoolState::Down { .. })
-    })
-    .await
-    {
+    match until(pool, "down", |state| matches!(state, PoolState::Down { .. })).await {
         PoolState::Down { reason, latched } => (reason.reason(), latched),
         other => panic!("{other:?}"),
     }
@@ -176,12 +140,7 @@ pub(crate) async fn down(pool: &Pool) -> (countersign_hsm::Reason, bool) {
 
 pub(crate) async fn generate(pool: &Pool, name: &str, algorithm: Algorithm) -> GeneratedKey {
     let time = "2026-01-02T03:04:05.000006Z".to_owned();
-    let spec = KeySpec {
-        instance: INSTANCE.to_owned(),
-        name: name.to_owned(),
-        algorithm,
-        time,
-    };
+    let spec = KeySpec { instance: INSTANCE.to_owned(), name: name.to_owned(), algorithm, time };
     pool.generate(spec).await.unwrap()
 }
 
@@ -205,35 +164,20 @@ pub(crate) async fn token_with_key(algorithm: Algorithm) -> (Token, KeyBinding) 
     let pool = token.start(Vec::new());
     ready(&pool).await;
     let key = generate(&pool, "acme.example/a/checkpoint", algorithm).await;
-    pool.finalize_key(&key.cka_id, INSTANCE, "acme.example/a/checkpoint")
-        .await
-        .unwrap();
+    pool.finalize_key(&key.cka_id, INSTANCE, "acme.example/a/checkpoint").await.unwrap();
     pool.shutdown().await;
     (token, binding(&key))
 }
 
 /// A checkpoint text of `size` whose root depends on `variant`.
 pub(crate) fn checkpoint(size: u64, variant: u8) -> Vec<u8> {
-    Checkpoint {
-        origin: trail(),
-        size,
-        root: Hash::of(&[variant]),
-    }
-    .text()
-    .into()
+    Checkpoint { origin: trail(), size, root: Hash::of(&[variant]) }.text().into()
 }
 
 pub(crate) fn item(kid: Kid, message: Vec<u8>) -> SignItem {
-    SignItem {
-        kid,
-        message,
-        recovery: None,
-    }
+    SignItem { kid, message, recovery: None }
 }
 
 pub(crate) fn verify(key: &KeyBinding, message: &[u8], signature: &[u8]) {
-    PublicKey::from_spki_der(&key.public_key)
-        .unwrap()
-        .verify(message, signature)
-        .unwrap();
+    PublicKey::from_spki_der(&key.public_key).unwrap().verify(message, signature).unwrap();
 }

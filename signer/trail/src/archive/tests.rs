@@ -16,10 +16,7 @@ fn write(entries: &[(&str, &[u8])]) -> Vec<u8> {
 
 const SMALL: [(&str, &[u8]); 4] = [
     ("manifest.dsse.json", b"{}"),
-    (
-        "trails/acme.example/x/tile/0/x001/234.p/5",
-        b"\x00\x01\xff PK\x03\x04",
-    ),
+    ("trails/acme.example/x/tile/0/x001/234.p/5", b"\x00\x01\xff PK\x03\x04"),
     ("empty", b""),
     ("a", b"PK\x05\x06"),
 ];
@@ -75,18 +72,12 @@ fn every_truncation_and_addition_is_refused() {
     }
     for extra in 1..30 {
         let longer = [&bytes[..], &vec![0; extra]].concat();
-        assert_eq!(
-            Archive::parse(&longer).unwrap_err(),
-            ArchiveError::Trailing(extra)
-        );
+        assert_eq!(Archive::parse(&longer).unwrap_err(), ArchiveError::Trailing(extra));
         let shifted = [&vec![0; extra], &bytes[..]].concat();
         assert!(Archive::parse(&shifted).is_err());
     }
     let twice = [&bytes[..], &bytes[..]].concat();
-    assert_eq!(
-        Archive::parse(&twice).unwrap_err(),
-        ArchiveError::Trailing(bytes.len())
-    );
+    assert_eq!(Archive::parse(&twice).unwrap_err(), ArchiveError::Trailing(bytes.len()));
 }
 
 #[test]
@@ -95,28 +86,16 @@ fn errors_name_the_place() {
     let content_at = LOCAL_LEN + SMALL[0].0.len();
     let mut damaged = bytes.clone();
     damaged[content_at] ^= 1;
-    assert_eq!(
-        Archive::parse(&damaged).unwrap_err(),
-        ArchiveError::Damaged(SMALL[0].0.to_owned())
-    );
+    assert_eq!(Archive::parse(&damaged).unwrap_err(), ArchiveError::Damaged(SMALL[0].0.to_owned()));
     let mut flagged = bytes.clone();
     flagged[6] = 8;
-    assert_eq!(
-        Archive::parse(&flagged).unwrap_err(),
-        ArchiveError::Header(0)
-    );
+    assert_eq!(Archive::parse(&flagged).unwrap_err(), ArchiveError::Header(0));
     // A local header of another entry where the directory should be.
     let mut other = bytes.clone();
     let comment_len_at = bytes.len() - 2;
     other[comment_len_at] = 1;
-    assert_eq!(
-        Archive::parse(&other).unwrap_err(),
-        ArchiveError::CentralDirectory(comment_len_at)
-    );
-    assert_eq!(
-        Archive::parse(&bytes[..40]).unwrap_err(),
-        ArchiveError::CutOff(40, 0)
-    );
+    assert_eq!(Archive::parse(&other).unwrap_err(), ArchiveError::CentralDirectory(comment_len_at));
+    assert_eq!(Archive::parse(&bytes[..40]).unwrap_err(), ArchiveError::CutOff(40, 0));
     assert_eq!(Archive::parse(b"").unwrap_err(), ArchiveError::CutOff(0, 0));
 }
 
@@ -131,10 +110,7 @@ fn another_writers_archive_is_refused() {
     foreign.start_file("a", options).unwrap();
     std::io::Write::write_all(&mut foreign, b"content").unwrap();
     let bytes = foreign.finish().unwrap().into_inner();
-    assert!(matches!(
-        Archive::parse(&bytes).unwrap_err(),
-        ArchiveError::Header(0)
-    ));
+    assert!(matches!(Archive::parse(&bytes).unwrap_err(), ArchiveError::Header(0)));
 }
 
 #[test]
@@ -145,14 +121,10 @@ fn names() {
     }
     let long = "a".repeat(NAME_MAX + 1);
     for bad in [
-        "", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/.", "./a", "a\\b", "a b",
-        "a\0", "ä", "a:b", "a*", "a\n", &long,
+        "", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/.", "./a", "a\\b", "a b", "a\0", "ä", "a:b", "a*",
+        "a\n", &long,
     ] {
-        assert_eq!(
-            ArchiveWriter::new().push(bad, b"").unwrap_err(),
-            ArchiveError::Name,
-            "{bad}"
-        );
+        assert_eq!(ArchiveWriter::new().push(bad, b"").unwrap_err(), ArchiveError::Name, "{bad}");
     }
 }
 
@@ -162,19 +134,10 @@ fn names_that_meet_are_refused() {
     writer.push("a/b/c", b"").unwrap();
     writer.push("a/b-", b"").unwrap();
     let mut refused = |name: &str| writer.push(name, b"").unwrap_err();
-    assert_eq!(
-        refused("a/b/c"),
-        ArchiveError::Duplicate("a/b/c".to_owned())
-    );
+    assert_eq!(refused("a/b/c"), ArchiveError::Duplicate("a/b/c".to_owned()));
     assert_eq!(refused("a"), ArchiveError::FileAndFolder("a".to_owned()));
-    assert_eq!(
-        refused("a/b"),
-        ArchiveError::FileAndFolder("a/b".to_owned())
-    );
-    assert_eq!(
-        refused("a/b/c/d"),
-        ArchiveError::FileAndFolder("a/b/c".to_owned())
-    );
+    assert_eq!(refused("a/b"), ArchiveError::FileAndFolder("a/b".to_owned()));
+    assert_eq!(refused("a/b/c/d"), ArchiveError::FileAndFolder("a/b/c".to_owned()));
     assert!(writer.push("a/bb", b"").is_ok());
 }
 
@@ -183,12 +146,7 @@ fn names_that_meet_are_refused() {
 fn duplicate_names_are_refused_when_read() {
     let one = write(&[("a", b"1")]);
     let local = LOCAL_LEN + 2;
-    let mut bytes = [
-        &one[..local],
-        &one[..local],
-        &one[local..local + CENTRAL_LEN + 1],
-    ]
-    .concat();
+    let mut bytes = [&one[..local], &one[..local], &one[local..local + CENTRAL_LEN + 1]].concat();
     let mut second = one[local..local + CENTRAL_LEN + 1].to_vec();
     second[42..46].copy_from_slice(&(local as u32).to_le_bytes());
     bytes.extend(second);
@@ -198,10 +156,7 @@ fn duplicate_names_are_refused_when_read() {
     end[12..16].copy_from_slice(&(2 * (CENTRAL_LEN as u32 + 1)).to_le_bytes());
     end[16..20].copy_from_slice(&(2 * local as u32).to_le_bytes());
     bytes.extend(end);
-    assert_eq!(
-        Archive::parse(&bytes).unwrap_err(),
-        ArchiveError::Duplicate("a".to_owned())
-    );
+    assert_eq!(Archive::parse(&bytes).unwrap_err(), ArchiveError::Duplicate("a".to_owned()));
 }
 
 #[test]
@@ -210,20 +165,11 @@ fn bounds() {
     for i in 0..ENTRIES_MAX {
         writer.push(&format!("{i}"), b"").unwrap();
     }
-    assert_eq!(
-        writer.push("last", b"").unwrap_err(),
-        ArchiveError::TooManyEntries
-    );
+    assert_eq!(writer.push("last", b"").unwrap_err(), ArchiveError::TooManyEntries);
     // One name more or less decides; nothing of that size is allocated.
     let spare = (LOCAL_LEN + CENTRAL_LEN + 2 + END_LEN) as u32;
-    let full = ArchiveWriter {
-        offset: u32::MAX - spare,
-        ..ArchiveWriter::new()
-    };
-    let mut fits = ArchiveWriter {
-        offset: full.offset - 1,
-        ..ArchiveWriter::new()
-    };
+    let full = ArchiveWriter { offset: u32::MAX - spare, ..ArchiveWriter::new() };
+    let mut fits = ArchiveWriter { offset: full.offset - 1, ..ArchiveWriter::new() };
     let mut full = full;
     assert_eq!(full.push("a", b"").unwrap_err(), ArchiveError::TooLarge);
     assert!(full.names.is_empty() && full.central.is_empty());

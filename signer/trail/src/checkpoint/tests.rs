@@ -30,10 +30,7 @@ fn checkpoint() -> Checkpoint {
 fn the_text_is_that_of_the_specifications_example() {
     let text = format!("example.com/behind-the-sofa\n20852163\n{ROOT}\n");
     assert_eq!(checkpoint().text(), text);
-    assert_eq!(
-        Checkpoint::parse_text(text.as_bytes()).unwrap(),
-        checkpoint()
-    );
+    assert_eq!(Checkpoint::parse_text(text.as_bytes()).unwrap(), checkpoint());
     let note = format!(
         "{text}\n— example.com/behind-the-sofa Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n"
     );
@@ -48,17 +45,10 @@ fn only_the_key_that_signed_it_verifies_it() {
     let again = SignedCheckpoint::parse(&signed.to_bytes()).unwrap();
     assert_eq!(again, signed);
     assert_eq!(*again.verify(&signing_key(1).1).unwrap(), checkpoint());
-    assert!(matches!(
-        again.verify(&signing_key(2).1),
-        Err(CheckpointError::Note(NoteError::NotSigned { .. }))
-    ));
+    assert!(matches!(again.verify(&signing_key(2).1), Err(CheckpointError::Note(NoteError::NotSigned { .. }))));
     // The same signature beside another size, root or origin.
     let text = String::from_utf8(signed.to_bytes()).unwrap();
-    for (from, to) in [
-        ("20852163", "20852164"),
-        ("CsUY", "CsUZ"),
-        ("the-sofa", "the-sofb"),
-    ] {
+    for (from, to) in [("20852163", "20852164"), ("CsUY", "CsUZ"), ("the-sofa", "the-sofb")] {
         let changed = SignedCheckpoint::parse(text.replace(from, to).as_bytes()).unwrap();
         changed.verify(&signing_key(1).1).unwrap_err();
     }
@@ -91,10 +81,7 @@ fn other_texts_are_refused_each_with_its_cause() {
         (format!("{good}\n1\n{ROOT}"), CheckpointError::Lines),
         (format!("{good}\n1\n"), CheckpointError::Lines),
         (format!("{good}\n1\n{ROOT}\n\n"), CheckpointError::Lines),
-        (
-            format!("{good}\n1\n{ROOT}\nextra\n"),
-            CheckpointError::Lines,
-        ),
+        (format!("{good}\n1\n{ROOT}\nextra\n"), CheckpointError::Lines),
         (text(good, "", ROOT), CheckpointError::Size),
         (text(good, "01", ROOT), CheckpointError::Size),
         (text(good, "+1", ROOT), CheckpointError::Size),
@@ -103,42 +90,23 @@ fn other_texts_are_refused_each_with_its_cause() {
         (text(good, "1\r", ROOT), CheckpointError::Size),
         (text(good, "0x1", ROOT), CheckpointError::Size),
         (text(good, "١", ROOT), CheckpointError::Size),
-        (
-            text(good, "9223372036854775808", ROOT),
-            CheckpointError::Size,
-        ),
-        (
-            text(good, "99999999999999999999", ROOT),
-            CheckpointError::Size,
-        ),
+        (text(good, "9223372036854775808", ROOT), CheckpointError::Size),
+        (text(good, "99999999999999999999", ROOT), CheckpointError::Size),
         (text(good, "1", ""), CheckpointError::Root),
         (text(good, "1", &ROOT[..40]), CheckpointError::Root),
-        (
-            text(good, "1", &ROOT.replace("2I=", "2J=")),
-            CheckpointError::Root,
-        ),
+        (text(good, "1", &ROOT.replace("2I=", "2J=")), CheckpointError::Root),
         (text(good, "1", &format!("{ROOT} ")), CheckpointError::Root),
-        (
-            text(good, "0", ROOT),
-            CheckpointError::EmptyRoot(parse_hash(ROOT).unwrap()),
-        ),
+        (text(good, "0", ROOT), CheckpointError::EmptyRoot(parse_hash(ROOT).unwrap())),
         ("a".repeat(267), CheckpointError::TooLong(267)),
     ];
     for (text, error) in cases {
-        assert_eq!(
-            Checkpoint::parse_text(text.as_bytes()),
-            Err(error),
-            "{text:?}"
-        );
+        assert_eq!(Checkpoint::parse_text(text.as_bytes()), Err(error), "{text:?}");
     }
     for origin in ["", "A.example/b", "a.example", "a.example/b c"] {
         let error = Checkpoint::parse_text(text(origin, "1", ROOT).as_bytes()).unwrap_err();
         assert!(matches!(error, CheckpointError::Origin(_)), "{origin:?}");
     }
-    assert_eq!(
-        Checkpoint::parse_text(b"a.example/b\n1\n\xff\n"),
-        Err(CheckpointError::Lines)
-    );
+    assert_eq!(Checkpoint::parse_text(b"a.example/b\n1\n\xff\n"), Err(CheckpointError::Lines));
 }
 
 #[test]
@@ -149,32 +117,16 @@ fn bounds_are_exact() {
         root: parse_hash(ROOT).unwrap(),
     };
     assert_eq!(longest.text().len(), MAX_TEXT_LEN);
-    assert_eq!(
-        Checkpoint::parse_text(longest.text().as_bytes()),
-        Ok(longest.clone())
-    );
+    assert_eq!(Checkpoint::parse_text(longest.text().as_bytes()), Ok(longest.clone()));
     let (_, public) = signing_key(1);
-    let beyond = Checkpoint {
-        size: MAX_SIZE + 1,
-        ..longest.clone()
-    };
-    assert_eq!(
-        SignedCheckpoint::assemble(&beyond, &public, &[0; 64]),
-        Err(CheckpointError::TooLarge(MAX_SIZE + 1))
-    );
+    let beyond = Checkpoint { size: MAX_SIZE + 1, ..longest.clone() };
+    assert_eq!(SignedCheckpoint::assemble(&beyond, &public, &[0; 64]), Err(CheckpointError::TooLarge(MAX_SIZE + 1)));
     assert_eq!(
         SignedCheckpoint::assemble(&longest, &public, &[]),
         Err(CheckpointError::Note(NoteError::EmptySignature(0)))
     );
-    let empty = Checkpoint {
-        size: 0,
-        root: Hash::OF_EMPTY,
-        ..longest
-    };
-    assert_eq!(
-        Checkpoint::parse_text(empty.text().as_bytes()),
-        Ok(empty.clone())
-    );
+    let empty = Checkpoint { size: 0, root: Hash::OF_EMPTY, ..longest };
+    assert_eq!(Checkpoint::parse_text(empty.text().as_bytes()), Ok(empty.clone()));
 }
 
 proptest! {

@@ -173,17 +173,12 @@ impl Plan {
 
     /// The plan's bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, DocumentError> {
-        jcs::to_canonical(self).map_err(|source| DocumentError::Json {
-            document: PLAN,
-            source,
-        })
+        jcs::to_canonical(self).map_err(|source| DocumentError::Json { document: PLAN, source })
     }
 
     /// Administrators, in the roster's order.
     pub fn administrators(&self) -> impl Iterator<Item = &Member> {
-        self.members
-            .iter()
-            .filter(|member| member.role == Role::Administrator)
+        self.members.iter().filter(|member| member.role == Role::Administrator)
     }
 
     /// The rules between members of a plan.
@@ -191,61 +186,37 @@ impl Plan {
         let rule = |holds: bool, problem: &str| must(PLAN, holds, || problem.to_owned());
         rule(self.v == 1, "v is not 1")?;
         rule(self.document == PLAN, "document is not countersign.plan")?;
-        rule(
-            !self.trails.is_empty() && self.trails.len() <= MAX_TRAILS,
-            "wants 1 to 64 trails",
-        )?;
+        rule(!self.trails.is_empty() && self.trails.len() <= MAX_TRAILS, "wants 1 to 64 trails")?;
         rule(self.members.len() <= MAX_MEMBERS, "more than 1,024 members")?;
         rule(
             !self.client_roots.is_empty() && self.client_roots.len() <= MAX_CLIENT_ROOTS,
             "wants 1 to 16 client_roots",
         )?;
         for (at, root) in self.client_roots.iter().enumerate() {
-            let rule = |holds: bool, problem: &str| {
-                must(PLAN, holds, || format!("client_roots[{at}] {problem}"))
-            };
+            let rule = |holds: bool, problem: &str| must(PLAN, holds, || format!("client_roots[{at}] {problem}"));
             let der = base64::std_decode(root);
-            rule(
-                der.is_ok_and(|der| der.starts_with(&[DER_SEQUENCE])),
-                "is not DER in base64",
-            )?;
+            rule(der.is_ok_and(|der| der.starts_with(&[DER_SEQUENCE])), "is not DER in base64")?;
             rule(!self.client_roots[..at].contains(root), "stands twice")?;
         }
         rule(
             sorted_unique(self.trails.iter().map(|t| t.origin.as_str())),
             "trails are not sorted by origin, each once",
         )?;
-        rule(
-            sorted_unique(self.members.iter().map(|m| m.id.as_str())),
-            "members are not sorted by id, each once",
-        )?;
+        rule(sorted_unique(self.members.iter().map(|m| m.id.as_str())), "members are not sorted by id, each once")?;
         for trail in &self.trails {
-            let rule = |holds: bool, problem: &str| {
-                must(PLAN, holds, || format!("trail {}: {problem}", trail.origin))
-            };
-            rule(
-                trail.origin != self.admin_trail,
-                "has the admin trail's origin",
-            )?;
+            let rule = |holds: bool, problem: &str| must(PLAN, holds, || format!("trail {}: {problem}", trail.origin));
+            rule(trail.origin != self.admin_trail, "has the admin trail's origin")?;
             let wants_record_key = trail.mode == Mode::Record;
             rule(
                 trail.record_algorithm.is_some() == wants_record_key,
                 "record_algorithm stands with a record-mode trail and with no other",
             )?;
         }
-        for (name, token) in [
-            ("admin_token", &self.admin_token),
-            ("record_token", &self.record_token),
-        ] {
+        for (name, token) in [("admin_token", &self.admin_token), ("record_token", &self.record_token)] {
             let holds = is_short_text(&token.label, 32) && is_short_text(&token.serial, 32);
-            must(PLAN, holds, || {
-                format!("{name} wants label and serial, 1 to 32 bytes without control characters")
-            })?;
+            must(PLAN, holds, || format!("{name} wants label and serial, 1 to 32 bytes without control characters"))?;
         }
-        rule(
-            self.admin_token != self.record_token,
-            "admin_token and record_token are the same token",
-        )?;
+        rule(self.admin_token != self.record_token, "admin_token and record_token are the same token")?;
         self.check_members()
     }
 
@@ -253,61 +224,33 @@ impl Plan {
         let mut identities = BTreeSet::new();
         for member in &self.members {
             let id = &member.id;
-            let rule = |holds: bool, problem: &str| {
-                must(PLAN, holds, || format!("member {id}: {problem}"))
-            };
-            rule(
-                is_short_text(&member.name, 200),
-                "name wants 1 to 200 bytes without control characters",
-            )?;
+            let rule = |holds: bool, problem: &str| must(PLAN, holds, || format!("member {id}: {problem}"));
+            rule(is_short_text(&member.name, 200), "name wants 1 to 200 bytes without control characters")?;
             let administrator = member.role == Role::Administrator;
             let keys = member.ssh_keys.len();
             rule(
-                if administrator {
-                    (1..=8).contains(&keys)
-                } else {
-                    keys == 0
-                },
+                if administrator { (1..=8).contains(&keys) } else { keys == 0 },
                 "1 to 8 ssh_keys for an administrator, none for others",
             )?;
-            rule(
-                (1..=8).contains(&member.spiffe_ids.len()),
-                "wants 1 to 8 spiffe_ids",
-            )?;
-            rule(
-                member.role == Role::Gateway || member.grants.is_empty(),
-                "only a gateway has grants",
-            )?;
-            rule(
-                sorted_unique(member.grants.iter().map(Origin::as_str)),
-                "grants are not sorted, each once",
-            )?;
+            rule((1..=8).contains(&member.spiffe_ids.len()), "wants 1 to 8 spiffe_ids")?;
+            rule(member.role == Role::Gateway || member.grants.is_empty(), "only a gateway has grants")?;
+            rule(sorted_unique(member.grants.iter().map(Origin::as_str)), "grants are not sorted, each once")?;
             for grant in &member.grants {
                 must(PLAN, self.trails.iter().any(|t| t.origin == *grant), || {
                     format!("member {id}: a grant for {grant}, which the plan does not make")
                 })?;
             }
             for spiffe_id in &member.spiffe_ids {
-                rule(
-                    is_spiffe_id(spiffe_id),
-                    "a spiffe_id that is not spiffe://trust-domain/path",
-                )?;
-                rule(
-                    identities.insert(spiffe_id.clone()),
-                    "a spiffe_id that stands twice in the roster",
-                )?;
+                rule(is_spiffe_id(spiffe_id), "a spiffe_id that is not spiffe://trust-domain/path")?;
+                rule(identities.insert(spiffe_id.clone()), "a spiffe_id that stands twice in the roster")?;
             }
             for key in &member.ssh_keys {
-                rule(
-                    identities.insert(key.to_string()),
-                    "an ssh key that stands twice in the roster",
-                )?;
+                rule(identities.insert(key.to_string()), "an ssh key that stands twice in the roster")?;
             }
         }
         // A change of one administrator's keys is proposed by a second and approved by others.
         let administrators = self.administrators().count();
-        let met = self.approvals >= MIN_APPROVALS
-            && administrators as u64 >= u64::from(self.approvals) + 2;
+        let met = self.approvals >= MIN_APPROVALS && administrators as u64 >= u64::from(self.approvals) + 2;
         must(PLAN, met, || {
             format!(
                 "{} approvals of {administrators} administrators: wants at least 2, and 2 administrators more than approvals",
@@ -323,21 +266,13 @@ fn is_short_text(text: &str, max: usize) -> bool {
 
 /// Whether `text` is a SPIFFE ID with a path (SPIFFE-ID standard, section 2), at most 2,048 bytes.
 pub fn is_spiffe_id(text: &str) -> bool {
-    let Some((domain, path)) = text
-        .strip_prefix("spiffe://")
-        .and_then(|rest| rest.split_once('/'))
-    else {
+    let Some((domain, path)) = text.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/')) else {
         return false;
     };
     let domain_ok = (1..=255).contains(&domain.len())
-        && domain
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
+        && domain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
     let segment_ok = |segment: &str| {
-        !matches!(segment, "" | "." | "..")
-            && segment
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        !matches!(segment, "" | "." | "..") && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     };
     text.len() <= 2048 && domain_ok && path.split('/').all(segment_ok)
 }
@@ -345,27 +280,12 @@ pub fn is_spiffe_id(text: &str) -> bool {
 /// The keys that a plan asks for.
 pub fn planned_keys(plan: &Plan) -> Vec<(Purpose, Option<Origin>, Algorithm, TokenRole)> {
     let mut keys = vec![
-        (
-            Purpose::AdminCheckpoint,
-            Some(plan.admin_trail.clone()),
-            plan.admin_algorithm,
-            TokenRole::Admin,
-        ),
-        (
-            Purpose::Evidence,
-            None,
-            plan.evidence_algorithm,
-            TokenRole::Record,
-        ),
+        (Purpose::AdminCheckpoint, Some(plan.admin_trail.clone()), plan.admin_algorithm, TokenRole::Admin),
+        (Purpose::Evidence, None, plan.evidence_algorithm, TokenRole::Record),
     ];
     for trail in &plan.trails {
         let origin = Some(trail.origin.clone());
-        keys.push((
-            Purpose::Checkpoint,
-            origin.clone(),
-            trail.checkpoint_algorithm,
-            TokenRole::Record,
-        ));
+        keys.push((Purpose::Checkpoint, origin.clone(), trail.checkpoint_algorithm, TokenRole::Record));
         if let Some(algorithm) = trail.record_algorithm {
             keys.push((Purpose::Record, origin, algorithm, TokenRole::Record));
         }

@@ -6,29 +6,18 @@ use proptest::prelude::*;
 fn pair(seed: u8) -> (SigningKey, PublicKey) {
     let private = SigningKey::from_bytes(&[seed; 32]);
     let public = private.verifying_key();
-    (
-        private,
-        PublicKey::from_raw(Algorithm::Ed25519, public.as_bytes()).unwrap(),
-    )
+    (private, PublicKey::from_raw(Algorithm::Ed25519, public.as_bytes()).unwrap())
 }
 
 fn sign(seed: u8, payload_type: &str, payload: &[u8]) -> Signature {
     let (private, public) = pair(seed);
-    let sig = private
-        .sign(&pae(payload_type, payload))
-        .to_bytes()
-        .to_vec();
-    Signature {
-        keyid: public.kid(),
-        sig,
-    }
+    let sig = private.sign(&pae(payload_type, payload)).to_bytes().to_vec();
+    Signature { keyid: public.kid(), sig }
 }
 
 fn example() -> Envelope {
     let payload = b"{\"v\":1}".to_vec();
-    let signatures = (1..=3)
-        .map(|seed| sign(seed, STATEMENT, &payload))
-        .collect();
+    let signatures = (1..=3).map(|seed| sign(seed, STATEMENT, &payload)).collect();
     Envelope::new(STATEMENT, payload, signatures).unwrap()
 }
 
@@ -48,29 +37,17 @@ fn round_trip_and_verify() {
     let parsed = Envelope::parse(&json).unwrap();
     assert_eq!(parsed, envelope);
     for seed in 1..=3 {
-        assert_eq!(
-            parsed.verify(STATEMENT, &pair(seed).1),
-            Ok(envelope.payload())
-        );
+        assert_eq!(parsed.verify(STATEMENT, &pair(seed).1), Ok(envelope.payload()));
     }
     let stranger = pair(4).1;
-    assert_eq!(
-        parsed.verify(STATEMENT, &stranger),
-        Err(DsseError::NotSignedBy(stranger.kid()))
-    );
-    assert_eq!(
-        parsed.verify(RECORD, &pair(1).1),
-        Err(DsseError::OtherPayloadType(RECORD))
-    );
+    assert_eq!(parsed.verify(STATEMENT, &stranger), Err(DsseError::NotSignedBy(stranger.kid())));
+    assert_eq!(parsed.verify(RECORD, &pair(1).1), Err(DsseError::OtherPayloadType(RECORD)));
 }
 
 #[test]
 fn json_is_canonical_and_read_by_others() {
     let json = example().to_json();
-    assert_eq!(
-        serde_json_canonicalizer::to_vec(&parse_any(&json)).unwrap(),
-        json
-    );
+    assert_eq!(serde_json_canonicalizer::to_vec(&parse_any(&json)).unwrap(), json);
     let value = parse_any(&json);
     assert_eq!(value["payloadType"], STATEMENT);
     assert_eq!(value["payload"], "eyJ2IjoxfQ==");
@@ -85,10 +62,7 @@ fn parse_any(json: &[u8]) -> serde_json::Value {
 fn a_signature_under_another_type_or_payload_does_not_hold() {
     let payload = b"{}".to_vec();
     let (_, key) = pair(1);
-    let refused = Err(DsseError::Signature {
-        kid: key.kid(),
-        error: KeyError::Signature(Algorithm::Ed25519),
-    });
+    let refused = Err(DsseError::Signature { kid: key.kid(), error: KeyError::Signature(Algorithm::Ed25519) });
     let moved = Envelope::new(RECORD, payload.clone(), vec![sign(1, STATEMENT, &payload)]);
     assert_eq!(moved.unwrap().verify(RECORD, &key), refused);
     let moved = Envelope::new(RECORD, payload, vec![sign(1, RECORD, b"[]")]);
@@ -130,16 +104,10 @@ fn signatures_have_one_order() {
     let mut value = parse_any(&envelope.to_json());
     value["signatures"].as_array_mut().unwrap().reverse();
     let reversed = serde_json_canonicalizer::to_vec(&value).unwrap();
-    assert!(matches!(
-        Envelope::parse(&reversed),
-        Err(DsseError::NotCanonical { .. })
-    ));
+    assert!(matches!(Envelope::parse(&reversed), Err(DsseError::NotCanonical { .. })));
     let mut signatures = envelope.signatures().to_vec();
     signatures.reverse();
-    assert_eq!(
-        Envelope::new(STATEMENT, envelope.payload().to_vec(), signatures),
-        Ok(envelope)
-    );
+    assert_eq!(Envelope::new(STATEMENT, envelope.payload().to_vec(), signatures), Ok(envelope));
 }
 
 #[test]
@@ -147,25 +115,13 @@ fn bounds() {
     let one = sign(1, RECORD, b"");
     let new = |payload, signatures| Envelope::new(RECORD, payload, signatures);
     assert_eq!(new(vec![], vec![]), Err(DsseError::SignatureCount(0)));
-    assert_eq!(
-        new(vec![], vec![one.clone(), one.clone()]),
-        Err(DsseError::DuplicateKeyid(one.keyid))
-    );
+    assert_eq!(new(vec![], vec![one.clone(), one.clone()]), Err(DsseError::DuplicateKeyid(one.keyid)));
     let many: Vec<_> = (1..=17).map(|seed| sign(seed, RECORD, b"")).collect();
     assert!(new(vec![], many[..16].to_vec()).is_ok());
     assert_eq!(new(vec![], many), Err(DsseError::SignatureCount(17)));
-    let long = Signature {
-        keyid: one.keyid,
-        sig: vec![0; SIGNATURE_MAX + 1],
-    };
-    assert!(matches!(
-        new(vec![], vec![long]),
-        Err(DsseError::TooLong { .. })
-    ));
-    assert!(matches!(
-        new(vec![0; PAYLOAD_MAX + 1], vec![one.clone()]),
-        Err(DsseError::TooLong { .. })
-    ));
+    let long = Signature { keyid: one.keyid, sig: vec![0; SIGNATURE_MAX + 1] };
+    assert!(matches!(new(vec![], vec![long]), Err(DsseError::TooLong { .. })));
+    assert!(matches!(new(vec![0; PAYLOAD_MAX + 1], vec![one.clone()]), Err(DsseError::TooLong { .. })));
     for bad in ["", "a b", "a\"", "a\\", "ä", "a\n", &"a".repeat(256)] {
         let envelope = Envelope::new(bad, vec![], vec![one.clone()]);
         assert_eq!(envelope, Err(DsseError::PayloadType), "{bad}");
@@ -174,18 +130,9 @@ fn bounds() {
 
 #[test]
 fn the_largest_envelope_fits_its_bound() {
-    let signatures = (0..16)
-        .map(|i| Signature {
-            keyid: Kid::from_bytes([i; 32]),
-            sig: vec![0; SIGNATURE_MAX],
-        })
-        .collect();
-    let envelope = Envelope::new(
-        &"a".repeat(PAYLOAD_TYPE_MAX),
-        vec![7; PAYLOAD_MAX],
-        signatures,
-    )
-    .unwrap();
+    let signatures =
+        (0..16).map(|i| Signature { keyid: Kid::from_bytes([i; 32]), sig: vec![0; SIGNATURE_MAX] }).collect();
+    let envelope = Envelope::new(&"a".repeat(PAYLOAD_TYPE_MAX), vec![7; PAYLOAD_MAX], signatures).unwrap();
     let json = envelope.to_json();
     assert!(json.len() <= ENVELOPE_MAX);
     assert_eq!(Envelope::parse(&json).unwrap(), envelope);

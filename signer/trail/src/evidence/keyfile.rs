@@ -75,31 +75,16 @@ pub fn derive_key_files(state: &AdminState) -> Result<KeyFiles, KeyFileError> {
     let keys = entries.iter().copied().map(line).collect();
     let mut vkeys = Vec::new();
     for entry in &entries {
-        let checkpoint_key = matches!(
-            entry.purpose,
-            Purpose::Checkpoint | Purpose::AdminCheckpoint
-        );
+        let checkpoint_key = matches!(entry.purpose, Purpose::Checkpoint | Purpose::AdminCheckpoint);
         if let Some(trail) = entry.trail.as_ref().filter(|_| checkpoint_key) {
-            vkeys.push(format!(
-                "{}\n",
-                VerifierKey::new(trail.as_str(), entry.key.clone())?
-            ));
+            vkeys.push(format!("{}\n", VerifierKey::new(trail.as_str(), entry.key.clone())?));
         }
     }
     vkeys.sort();
     Ok(KeyFiles {
-        key_file: jcs::to_canonical(&KeyFile {
-            document: KEY_DOCUMENT,
-            keys,
-            v: 1,
-        })?,
-        jwks: jcs::to_canonical(&Jwks {
-            keys: entries.iter().map(|entry| entry.key.jwk()).collect(),
-        })?,
-        pems: entries
-            .iter()
-            .map(|entry| (entry.key.kid(), entry.key.pem().into_bytes()))
-            .collect(),
+        key_file: jcs::to_canonical(&KeyFile { document: KEY_DOCUMENT, keys, v: 1 })?,
+        jwks: jcs::to_canonical(&Jwks { keys: entries.iter().map(|entry| entry.key.jwk()).collect() })?,
+        pems: entries.iter().map(|entry| (entry.key.kid(), entry.key.pem().into_bytes())).collect(),
         vkeys: vkeys.concat().into_bytes(),
     })
 }

@@ -115,26 +115,13 @@ impl Statement {
     pub fn parse(payload: &[u8]) -> Result<Statement, ManifestError> {
         let statement: Statement = jcs::parse_canonical(payload, MAX_STATEMENT_LEN)?;
         let rule = |holds: bool, problem| {
-            if holds {
-                Ok(())
-            } else {
-                Err(ManifestError::Rule(problem))
-            }
+            if holds { Ok(()) } else { Err(ManifestError::Rule(problem)) }
         };
-        rule(
-            statement.statement_type == STATEMENT_TYPE,
-            "_type is not that of an in-toto Statement v1",
-        )?;
-        rule(
-            statement.predicate_type == MANIFEST_PREDICATE_TYPE,
-            "predicateType is not evidence-manifest/v1",
-        )?;
+        rule(statement.statement_type == STATEMENT_TYPE, "_type is not that of an in-toto Statement v1")?;
+        rule(statement.predicate_type == MANIFEST_PREDICATE_TYPE, "predicateType is not evidence-manifest/v1")?;
         rule(statement.predicate.v == 1, "v is not 1")?;
         let withheld = &statement.predicate.withheld;
-        rule(
-            withheld.windows(2).all(|pair| pair[0] < pair[1]),
-            "withheld is not sorted, each name once",
-        )?;
+        rule(withheld.windows(2).all(|pair| pair[0] < pair[1]), "withheld is not sorted, each name once")?;
         Ok(statement)
     }
 
@@ -145,11 +132,7 @@ impl Statement {
     pub fn to_bytes(&self) -> Result<Vec<u8>, ManifestError> {
         let bytes = jcs::to_canonical(self)?;
         if bytes.len() > MAX_STATEMENT_LEN {
-            return Err(JcsError::TooLong {
-                len: bytes.len(),
-                max: MAX_STATEMENT_LEN,
-            }
-            .into());
+            return Err(JcsError::TooLong { len: bytes.len(), max: MAX_STATEMENT_LEN }.into());
         }
         Ok(bytes)
     }

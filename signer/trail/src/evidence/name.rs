@@ -59,11 +59,7 @@ impl fmt::Display for TrailFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let beside = |f: &mut fmt::Formatter<'_>, folder: &str, path: &TilePath| {
             let path = path.to_string();
-            write!(
-                f,
-                "{folder}/{}",
-                path.strip_prefix(ENTRIES).unwrap_or(&path)
-            )
+            write!(f, "{folder}/{}", path.strip_prefix(ENTRIES).unwrap_or(&path))
         };
         match self {
             TrailFile::Checkpoint => f.write_str("checkpoint"),
@@ -92,16 +88,10 @@ impl FromStr for FileName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<FileName, NameError> {
-        let refused = || NameError {
-            text: text.chars().take(80).collect(),
-        };
+        let refused = || NameError { text: text.chars().take(80).collect() };
         let name = parse(text).ok_or_else(refused)?;
         // One spelling, whatever the parsers of the pieces accept.
-        if name.to_string() == text {
-            Ok(name)
-        } else {
-            Err(refused())
-        }
+        if name.to_string() == text { Ok(name) } else { Err(refused()) }
     }
 }
 
@@ -128,11 +118,7 @@ fn parse_trail_file(text: &str) -> Option<TrailFile> {
     if text == "checkpoint" {
         return Some(TrailFile::Checkpoint);
     }
-    let beside = |folder: &str| -> Option<TilePath> {
-        format!("{ENTRIES}{}", text.strip_prefix(folder)?)
-            .parse()
-            .ok()
-    };
+    let beside = |folder: &str| -> Option<TilePath> { format!("{ENTRIES}{}", text.strip_prefix(folder)?).parse().ok() };
     if let Some(path) = beside("signatures/") {
         return Some(TrailFile::Signatures(path));
     }
@@ -151,10 +137,7 @@ fn parse_trail_file(text: &str) -> Option<TrailFile> {
 ///
 /// # Errors
 /// A size beyond what a tree may have.
-pub fn trail_files(
-    size: u64,
-    mode: Mode,
-) -> Result<impl Iterator<Item = TrailFile> + Send + use<>, TileError> {
+pub fn trail_files(size: u64, mode: Mode) -> Result<impl Iterator<Item = TrailFile> + Send + use<>, TileError> {
     let signed = if mode == Mode::Record { size } else { 0 };
     Ok(std::iter::once(TrailFile::Checkpoint)
         .chain(entry_bundles(size)?.map(TrailFile::Entries))

@@ -102,13 +102,9 @@ impl PartLine {
     /// The commitment that the record must hold; none where the content is withheld.
     pub fn commitment(&self) -> Option<Hash> {
         match self {
-            PartLine::Given {
-                name,
-                media_type,
-                salt,
-                data,
-                ..
-            } => Some(part::commitment(name, media_type, salt, data)),
+            PartLine::Given { name, media_type, salt, data, .. } => {
+                Some(part::commitment(name, media_type, salt, data))
+            }
             PartLine::Withheld { .. } => None,
         }
     }
@@ -120,13 +116,7 @@ impl PartLine {
             jcs::write_string(out, text);
         };
         match self {
-            PartLine::Given {
-                seq,
-                name,
-                media_type,
-                salt,
-                data,
-            } => {
+            PartLine::Given { seq, name, media_type, salt, data } => {
                 member(out, "{\"data\":", &base64::std_encode(data));
                 member(out, ",\"media_type\":", media_type);
                 member(out, ",\"name\":", name.as_str());
@@ -134,11 +124,7 @@ impl PartLine {
                 member(out, ",\"seq\":", &seq.to_string());
                 out.push(b'}');
             }
-            PartLine::Withheld {
-                seq,
-                name,
-                media_type,
-            } => {
+            PartLine::Withheld { seq, name, media_type } => {
                 out.push(b'{');
                 if let Some(media_type) = media_type {
                     member(out, "\"media_type\":", media_type);
@@ -152,14 +138,7 @@ impl PartLine {
     }
 
     fn parse(line: &[u8]) -> Option<PartLine> {
-        let Raw {
-            data,
-            media_type,
-            name,
-            salt,
-            seq,
-            withheld,
-        } = serde_json::from_slice(line).ok()?;
+        let Raw { data, media_type, name, salt, seq, withheld } = serde_json::from_slice(line).ok()?;
         if !media_type.as_deref().is_none_or(part::is_media_type) {
             return None;
         }
@@ -167,19 +146,9 @@ impl PartLine {
             (Some(data), Some(media_type), Some(salt), None) => {
                 let salt = base64::url_decode(&salt).ok()?.try_into().ok()?;
                 let data = base64::std_decode(&data).ok()?;
-                PartLine::Given {
-                    seq,
-                    name,
-                    media_type,
-                    salt,
-                    data,
-                }
+                PartLine::Given { seq, name, media_type, salt, data }
             }
-            (None, media_type, None, Some(true)) => PartLine::Withheld {
-                seq,
-                name,
-                media_type,
-            },
+            (None, media_type, None, Some(true)) => PartLine::Withheld { seq, name, media_type },
             _ => return None,
         };
         // One spelling.
@@ -202,16 +171,10 @@ pub fn parse_parts(bytes: &[u8]) -> Result<Vec<PartLine>, PartsError> {
             return Err(PartsError::TooMany);
         }
         if line.len() > MAX_PART_LINE_LEN {
-            return Err(PartsError::TooLong {
-                line: number,
-                len: line.len(),
-            });
+            return Err(PartsError::TooLong { line: number, len: line.len() });
         }
         let part = PartLine::parse(line).ok_or(PartsError::Line(number))?;
-        if parts
-            .last()
-            .is_some_and(|last| (last.seq(), last.name()) >= (part.seq(), part.name()))
-        {
+        if parts.last().is_some_and(|last| (last.seq(), last.name()) >= (part.seq(), part.name())) {
             return Err(PartsError::Order(number));
         }
         parts.push(part);

@@ -11,10 +11,7 @@ pub fn tile_rows(leaves: Vec<Hash>) -> Vec<Vec<Hash>> {
     let mut rows = Vec::new();
     let mut row = leaves;
     while !row.is_empty() {
-        let above = row
-            .chunks_exact(usize::from(TILE_WIDTH))
-            .map(complete_root)
-            .collect();
+        let above = row.chunks_exact(usize::from(TILE_WIDTH)).map(complete_root).collect();
         rows.push(std::mem::replace(&mut row, above));
     }
     rows
@@ -24,10 +21,7 @@ pub fn tile_rows(leaves: Vec<Hash>) -> Vec<Vec<Hash>> {
 fn complete_root(hashes: &[Hash]) -> Hash {
     let mut row = hashes.to_vec();
     while row.len() > 1 {
-        row = row
-            .chunks_exact(2)
-            .map(|pair| node_hash(pair[0], pair[1]))
-            .collect();
+        row = row.chunks_exact(2).map(|pair| node_hash(pair[0], pair[1])).collect();
     }
     row.first().copied().unwrap_or(Hash::OF_EMPTY)
 }

@@ -46,15 +46,9 @@ pub enum SignaturesError {
 pub fn write_signatures(signatures: &[RecordSignature<'_>]) -> Result<Vec<u8>, SignaturesError> {
     let mut out = Vec::new();
     for (at, signed) in signatures.iter().enumerate() {
-        let signature = Signature {
-            keyid: signed.kid,
-            sig: signed.signature.to_vec(),
-        };
+        let signature = Signature { keyid: signed.kid, sig: signed.signature.to_vec() };
         let envelope = Envelope::new(RECORD_PAYLOAD_TYPE, signed.record.to_vec(), vec![signature]);
-        let envelope = envelope.map_err(|source| SignaturesError::Line {
-            line: at + 1,
-            source,
-        })?;
+        let envelope = envelope.map_err(|source| SignaturesError::Line { line: at + 1, source })?;
         out.extend_from_slice(&envelope.to_json());
         out.push(b'\n');
     }
@@ -66,29 +60,12 @@ pub fn write_signatures(signatures: &[RecordSignature<'_>]) -> Result<Vec<u8>, S
 ///
 /// # Errors
 /// [`SignaturesError::Count`], [`SignaturesError::Unfinished`].
-pub fn parse_signatures(
-    bytes: &[u8],
-    count: usize,
-) -> Result<Vec<Result<Envelope, SignaturesError>>, SignaturesError> {
-    let body = bytes
-        .strip_suffix(b"\n")
-        .ok_or(SignaturesError::Unfinished)?;
+pub fn parse_signatures(bytes: &[u8], count: usize) -> Result<Vec<Result<Envelope, SignaturesError>>, SignaturesError> {
+    let body = bytes.strip_suffix(b"\n").ok_or(SignaturesError::Unfinished)?;
     let found = body.iter().filter(|byte| **byte == b'\n').count() + 1;
     if found != count {
-        return Err(SignaturesError::Count {
-            expected: count,
-            found,
-        });
+        return Err(SignaturesError::Count { expected: count, found });
     }
-    let parse = |(at, line)| {
-        Envelope::parse(line).map_err(|source| SignaturesError::Line {
-            line: at + 1,
-            source,
-        })
-    };
-    Ok(body
-        .split(|byte| *byte == b'\n')
-        .enumerate()
-        .map(parse)
-        .collect())
+    let parse = |(at, line)| Envelope::parse(line).map_err(|source| SignaturesError::Line { line: at + 1, source });
+    Ok(body.split(|byte| *byte == b'\n').enumerate().map(parse).collect())
 }

@@ -19,9 +19,8 @@ use crate::tiles::{self, TileError, TileKind, TilePath};
 use crate::time::Timestamp;
 
 use super::{
-    Digest, FileName, KeyFileError, KeyFiles, ManifestError, PartLine, Predicate, RecordSignature,
-    SignaturesError, Statement, Subject, TrailFile, TrailHead, derive_key_files, trail_files,
-    write_parts, write_signatures,
+    Digest, FileName, KeyFileError, KeyFiles, ManifestError, PartLine, Predicate, RecordSignature, SignaturesError,
+    Statement, Subject, TrailFile, TrailHead, derive_key_files, trail_files, write_parts, write_signatures,
 };
 
 /// Bytes of a manifest line beside the file's name: `{"digest":{"sha256":"…"},"name":"…"},`.
@@ -57,9 +56,7 @@ pub enum EvidenceError {
     #[error("the genesis names no evidence key")]
     NoEvidenceKey,
     /// The bundle's manifest would pass its bound.
-    #[error(
-        "the manifest would have more than {MAX_STATEMENT_LEN} bytes; export fewer trails in one bundle"
-    )]
+    #[error("the manifest would have more than {MAX_STATEMENT_LEN} bytes; export fewer trails in one bundle")]
     TooManyFiles,
     /// A tile of another width than the checkpoint's size demands, or beyond it.
     #[error("tile: {0}")]
@@ -139,17 +136,9 @@ impl BundleWriter {
             statement_len: PREDICATE_LEN,
             documents: state.documents.iter().copied().collect(),
             keys: Some(derive_key_files(state)?),
-            admin: TrailHead {
-                origin: admin_origin.clone(),
-                root: chain.root(),
-                size: chain.size(),
-            },
+            admin: TrailHead { origin: admin_origin.clone(), root: chain.root(), size: chain.size() },
             trails: keyed.collect(),
-            evidence_key: state
-                .evidence_key()
-                .ok_or(EvidenceError::NoEvidenceKey)?
-                .key
-                .clone(),
+            evidence_key: state.evidence_key().ok_or(EvidenceError::NoEvidenceKey)?.key.clone(),
             genesis: state.fingerprint,
             instance: state.plan.instance.clone(),
             heads: Vec::new(),
@@ -171,10 +160,7 @@ impl BundleWriter {
         let name = FileName::Document(Hash::of(bytes));
         let expected = self.documents.front().copied().map(FileName::Document);
         if expected.as_ref() != Some(&name) {
-            return Err(order(
-                expected.map_or("the keys".to_owned(), |name| name.to_string()),
-                name,
-            ));
+            return Err(order(expected.map_or("the keys".to_owned(), |name| name.to_string()), name));
         }
         let out = self.put(&name, bytes)?;
         self.documents.pop_front();
@@ -217,16 +203,10 @@ impl BundleWriter {
         let (mode, key) = self.trails.get(&head.origin).ok_or_else(unknown)?;
         match self.heads.as_slice() {
             [] if head.origin != self.admin.origin => {
-                return Err(order(
-                    FileName::Trail(self.admin.origin.clone(), TrailFile::Checkpoint),
-                    name,
-                ));
+                return Err(order(FileName::Trail(self.admin.origin.clone(), TrailFile::Checkpoint), name));
             }
             [] if (head.size, head.root) != (self.admin.size, self.admin.root) => {
-                return Err(EvidenceError::AdminHead {
-                    expected: self.admin.size,
-                    found: head.size,
-                });
+                return Err(EvidenceError::AdminHead { expected: self.admin.size, found: head.size });
             }
             [_, .., last] if last.origin >= head.origin => {
                 return Err(order(format!("a trail after {}", last.origin), name));
@@ -246,11 +226,7 @@ impl BundleWriter {
         };
         let out = self.put(&name, &checkpoint.to_bytes())?;
         self.open = Some(open);
-        self.heads.push(TrailHead {
-            origin: head.origin.clone(),
-            root: head.root,
-            size: head.size,
-        });
+        self.heads.push(TrailHead { origin: head.origin.clone(), root: head.root, size: head.size });
         Ok(out)
     }
 
@@ -259,11 +235,7 @@ impl BundleWriter {
     /// # Errors
     /// [`EvidenceError::Order`] for another tile or width than the next; [`EvidenceError::Tile`];
     /// [`EvidenceError::Archive`].
-    pub fn entries_tile<R: AsRef<[u8]>>(
-        &mut self,
-        n: u64,
-        records: &[R],
-    ) -> Result<Vec<u8>, EvidenceError> {
+    pub fn entries_tile<R: AsRef<[u8]>>(&mut self, n: u64, records: &[R]) -> Result<Vec<u8>, EvidenceError> {
         let file = TrailFile::Entries(tile(TileKind::Entries, n, records.len())?);
         self.put_required(file, || Ok(tiles::encode_bundle(records)?))
     }
@@ -272,12 +244,7 @@ impl BundleWriter {
     ///
     /// # Errors
     /// As [`entries_tile`](Self::entries_tile).
-    pub fn hash_tile(
-        &mut self,
-        level: u8,
-        n: u64,
-        hashes: &[Hash],
-    ) -> Result<Vec<u8>, EvidenceError> {
+    pub fn hash_tile(&mut self, level: u8, n: u64, hashes: &[Hash]) -> Result<Vec<u8>, EvidenceError> {
         let file = TrailFile::Hashes(tile(TileKind::Hashes(level), n, hashes.len())?);
         self.put_required(file, || Ok(tiles::encode_hashes(hashes)?))
     }
@@ -286,11 +253,7 @@ impl BundleWriter {
     ///
     /// # Errors
     /// As [`entries_tile`](Self::entries_tile); [`EvidenceError::Signatures`].
-    pub fn signatures_tile(
-        &mut self,
-        n: u64,
-        signatures: &[RecordSignature<'_>],
-    ) -> Result<Vec<u8>, EvidenceError> {
+    pub fn signatures_tile(&mut self, n: u64, signatures: &[RecordSignature<'_>]) -> Result<Vec<u8>, EvidenceError> {
         let file = TrailFile::Signatures(tile(TileKind::Entries, n, signatures.len())?);
         self.put_required(file, || Ok(write_signatures(signatures)?))
     }
@@ -316,22 +279,12 @@ impl BundleWriter {
         let here = open.size.saturating_sub(first).min(width);
         let path = TilePath::new(TileKind::Entries, n, here as u16)?;
         if n < open.parts_from {
-            return Err(order(
-                format!("parts of tile {} or later", open.parts_from),
-                format!("parts of tile {n}"),
-            ));
+            return Err(order(format!("parts of tile {} or later", open.parts_from), format!("parts of tile {n}")));
         }
-        let ascending = parts
-            .windows(2)
-            .all(|pair| (pair[0].seq(), pair[0].name()) < (pair[1].seq(), pair[1].name()));
-        let of_tile = parts
-            .iter()
-            .all(|part| (first..first + here).contains(&part.seq()));
+        let ascending = parts.windows(2).all(|pair| (pair[0].seq(), pair[0].name()) < (pair[1].seq(), pair[1].name()));
+        let of_tile = parts.iter().all(|part| (first..first + here).contains(&part.seq()));
         if !ascending || !of_tile {
-            let expected = format!(
-                "parts of records {first} to {} by (seq, name)",
-                first + here - 1
-            );
+            let expected = format!("parts of records {first} to {} by (seq, name)", first + here - 1);
             return Err(order(expected, "other parts, or another order"));
         }
         let name = FileName::Trail(open.origin.clone(), TrailFile::Parts(path));
@@ -384,10 +337,7 @@ impl BundleWriter {
         let Some(payload) = self.statement.take() else {
             return Err(order("the statement", "its signature"));
         };
-        let signature = Signature {
-            keyid: self.evidence_key.kid(),
-            sig: signature.to_vec(),
-        };
+        let signature = Signature { keyid: self.evidence_key.kid(), sig: signature.to_vec() };
         let envelope = Envelope::new(STATEMENT_PAYLOAD_TYPE, payload, vec![signature])?;
         envelope.verify(STATEMENT_PAYLOAD_TYPE, &self.evidence_key)?;
         let json = envelope.to_json();
@@ -414,11 +364,7 @@ impl BundleWriter {
             return Err(order("a trail", file));
         };
         if open.next != Some(file) {
-            return Err(order(
-                open.next
-                    .map_or("parts or another trail".to_owned(), |next| next.to_string()),
-                file,
-            ));
+            return Err(order(open.next.map_or("parts or another trail".to_owned(), |next| next.to_string()), file));
         }
         let name = FileName::Trail(open.origin.clone(), file);
         let out = self.put(&name, &content()?)?;
@@ -439,27 +385,15 @@ impl BundleWriter {
         self.statement_len = statement_len;
         // A statement made before would not name this file.
         self.statement = None;
-        self.subjects.push(Subject {
-            digest: Digest {
-                sha256: Hash::of(content),
-            },
-            name,
-        });
+        self.subjects.push(Subject { digest: Digest { sha256: Hash::of(content) }, name });
         Ok(out)
     }
 }
 
 fn order(expected: impl ToString, found: impl ToString) -> EvidenceError {
-    EvidenceError::Order {
-        expected: expected.to_string(),
-        found: found.to_string(),
-    }
+    EvidenceError::Order { expected: expected.to_string(), found: found.to_string() }
 }
 
 fn tile(kind: TileKind, n: u64, width: usize) -> Result<TilePath, TileError> {
-    TilePath::new(
-        kind,
-        n,
-        u16::try_from(width).map_err(|_| TileError::Width(width as u64))?,
-    )
+    TilePath::new(kind, n, u16::try_from(width).map_err(|_| TileError::Width(width as u64))?)
 }

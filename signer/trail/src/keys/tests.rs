@@ -6,8 +6,7 @@ use proptest::prelude::*;
 
 fn ed25519_pair(seed: u8) -> (Ed25519SigningKey, PublicKey) {
     let private = Ed25519SigningKey::from_bytes(&[seed; 32]);
-    let public =
-        PublicKey::from_raw(Algorithm::Ed25519, private.verifying_key().as_bytes()).unwrap();
+    let public = PublicKey::from_raw(Algorithm::Ed25519, private.verifying_key().as_bytes()).unwrap();
     (private, public)
 }
 
@@ -28,19 +27,13 @@ fn thumbprints_of_the_rfcs() {
     // RFC 8037, appendix A.2 and A.3.
     let x = base64::url_decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
     let key = PublicKey::from_raw(Algorithm::Ed25519, &x).unwrap();
-    assert_eq!(
-        key.kid().to_string(),
-        "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
-    );
+    assert_eq!(key.kid().to_string(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
     // RFC 9449, 4.2 (the key) and 6.1 (its thumbprint).
     let mut raw = vec![4];
     raw.extend(base64::url_decode("l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs").unwrap());
     raw.extend(base64::url_decode("9VE4jf_Ok_o64zbTTlcuNJajHmt6v9TDVrU0CdvGRDA").unwrap());
     let key = PublicKey::from_raw(Algorithm::EcdsaP256, &raw).unwrap();
-    assert_eq!(
-        key.kid().to_string(),
-        "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
-    );
+    assert_eq!(key.kid().to_string(), "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");
 }
 
 #[test]
@@ -54,10 +47,7 @@ fn ed25519_vector_of_rfc_8032() {
     .unwrap();
     let key = PublicKey::from_raw(Algorithm::Ed25519, &raw.unwrap()).unwrap();
     assert_eq!(key.verify(&[0x72], &signature), Ok(()));
-    assert_eq!(
-        key.verify(&[0x73], &signature),
-        Err(KeyError::Signature(Algorithm::Ed25519))
-    );
+    assert_eq!(key.verify(&[0x73], &signature), Err(KeyError::Signature(Algorithm::Ed25519)));
 }
 
 #[test]
@@ -79,51 +69,31 @@ fn other_spki_is_refused() {
         let der = key.spki_der();
         let mut longer = der.clone();
         longer.push(0);
-        assert_eq!(
-            PublicKey::from_spki_der(&longer),
-            Err(KeyError::Spki(longer.len()))
-        );
+        assert_eq!(PublicKey::from_spki_der(&longer), Err(KeyError::Spki(longer.len())));
         for len in 0..der.len() {
-            assert_eq!(
-                PublicKey::from_spki_der(&der[..len]),
-                Err(KeyError::Spki(len))
-            );
+            assert_eq!(PublicKey::from_spki_der(&der[..len]), Err(KeyError::Spki(len)));
         }
         for at in 0..key.algorithm().spki_prefix().len() {
             let mut other = der.clone();
             other[at] ^= 1;
-            assert_eq!(
-                PublicKey::from_spki_der(&other),
-                Err(KeyError::Spki(der.len()))
-            );
+            assert_eq!(PublicKey::from_spki_der(&other), Err(KeyError::Spki(der.len())));
         }
     }
 }
 
 #[test]
 fn bad_ed25519_points_are_refused() {
-    let parse = |hex: &str| {
-        PublicKey::from_raw(Algorithm::Ed25519, &hex::decode(hex).unwrap()).unwrap_err()
-    };
+    let parse = |hex: &str| PublicKey::from_raw(Algorithm::Ed25519, &hex::decode(hex).unwrap()).unwrap_err();
     // The identity, the point of order 2, one of order 4, one of order 8.
     let zeros = "00".repeat(30);
     assert_eq!(parse(&format!("0100{zeros}")), KeyError::Order);
     assert_eq!(parse(&format!("ec{}7f", "ff".repeat(30))), KeyError::Order);
     assert_eq!(parse(&format!("0000{zeros}")), KeyError::Order);
-    assert_eq!(
-        parse("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa"),
-        KeyError::Order
-    );
+    assert_eq!(parse("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa"), KeyError::Order);
     // y = p + 1, the identity once more, not canonical.
-    assert_eq!(
-        parse(&format!("ee{}7f", "ff".repeat(30))),
-        KeyError::Point(Algorithm::Ed25519)
-    );
+    assert_eq!(parse(&format!("ee{}7f", "ff".repeat(30))), KeyError::Point(Algorithm::Ed25519));
     // y = 2 is no point of the curve.
-    assert_eq!(
-        parse(&format!("0200{zeros}")),
-        KeyError::Point(Algorithm::Ed25519)
-    );
+    assert_eq!(parse(&format!("0200{zeros}")), KeyError::Point(Algorithm::Ed25519));
     // A key of prime order plus the point of order 2: y and x negated.
     let mut mixed = ed25519_pair(3).0.verifying_key().to_bytes();
     let mut borrow = 0_i32;
@@ -140,10 +110,7 @@ fn bad_ed25519_points_are_refused() {
         *byte = difference.rem_euclid(256) as u8;
     }
     mixed[31] |= sign ^ 0x80;
-    assert_eq!(
-        PublicKey::from_raw(Algorithm::Ed25519, &mixed),
-        Err(KeyError::Order)
-    );
+    assert_eq!(PublicKey::from_raw(Algorithm::Ed25519, &mixed), Err(KeyError::Order));
 }
 
 #[test]
@@ -159,10 +126,7 @@ fn bad_p256_points_are_refused() {
     for len in [0, 1, 33, 64, 66] {
         assert_eq!(
             PublicKey::from_raw(Algorithm::EcdsaP256, &vec![4; len]),
-            Err(KeyError::RawLength {
-                algorithm: Algorithm::EcdsaP256,
-                len
-            })
+            Err(KeyError::RawLength { algorithm: Algorithm::EcdsaP256, len })
         );
     }
 }
@@ -183,15 +147,9 @@ fn verify_refuses_every_changed_bit() {
             assert!(key.verify(message, &other).is_err(), "bit {bit}");
         }
         for len in 0..signature.len() {
-            assert!(
-                key.verify(message, &signature[..len]).is_err(),
-                "length {len}"
-            );
+            assert!(key.verify(message, &signature[..len]).is_err(), "length {len}");
         }
-        assert!(
-            key.verify(message, &[&signature[..], &[0]].concat())
-                .is_err()
-        );
+        assert!(key.verify(message, &[&signature[..], &[0]].concat()).is_err());
     }
 }
 
@@ -203,10 +161,7 @@ fn the_high_s_twin_is_refused() {
     let (r, s) = low.split_scalars();
     let high = p256::ecdsa::Signature::from_scalars(r, -s).unwrap();
     assert_eq!(public.verify(b"m", low.to_der().as_bytes()), Ok(()));
-    assert_eq!(
-        public.verify(b"m", high.to_der().as_bytes()),
-        Err(KeyError::SignatureEncoding(EcdsaError::HighS))
-    );
+    assert_eq!(public.verify(b"m", high.to_der().as_bytes()), Err(KeyError::SignatureEncoding(EcdsaError::HighS)));
 }
 
 #[test]
@@ -218,10 +173,7 @@ fn pem_and_jwk() {
     assert_eq!(&lines[lines.len() - 2..], ["-----END PUBLIC KEY-----", ""]);
     let body = &lines[1..lines.len() - 2];
     assert!(body[..body.len() - 1].iter().all(|line| line.len() == 64));
-    assert_eq!(
-        base64::std_decode(&body.concat()).unwrap(),
-        public.spki_der()
-    );
+    assert_eq!(base64::std_decode(&body.concat()).unwrap(), public.spki_der());
     let jwk = public.jwk();
     assert_eq!(jwk["kty"], "EC");
     assert_eq!(jwk["alg"], "ES256");
@@ -239,14 +191,7 @@ fn kid_text() {
     assert_eq!(Kid::from_bytes(*kid.as_bytes()), kid);
     let json = serde_json::to_string(&kid).unwrap();
     assert_eq!(serde_json::from_str::<Kid>(&json).unwrap(), kid);
-    for text in [
-        "",
-        "A",
-        &"A".repeat(42),
-        &"A".repeat(44),
-        &"B".repeat(43),
-        &"=".repeat(43),
-    ] {
+    for text in ["", "A", &"A".repeat(42), &"A".repeat(44), &"B".repeat(43), &"=".repeat(43)] {
         assert_eq!(text.parse::<Kid>(), Err(KeyError::Kid), "{text}");
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::hash::Hash;
 use crate::tree::{
-    CompactRange, HashReader, MAX_SIZE, TreeError, check_index, consistency_ranges, height,
-    inclusion_ranges, is_subtree, node_hash,
+    CompactRange, HashReader, MAX_SIZE, TreeError, check_index, consistency_ranges, height, inclusion_ranges,
+    is_subtree, node_hash,
 };
 
 use super::{MultiproofError, prove};
@@ -62,10 +62,7 @@ impl BatchTree {
             for left in below.step_by(2) {
                 nodes.push(node_hash(nodes[left], nodes[left + 1]));
             }
-            levels.push(Level {
-                first: first & !1,
-                start,
-            });
+            levels.push(Level { first: first & !1, start });
             if size >> level <= 1 {
                 break;
             }
@@ -73,14 +70,8 @@ impl BatchTree {
             let end = nodes.len() - ((nodes.len() - start) & 1);
             below = start..end;
         }
-        let mut tree = BatchTree {
-            before: before.size(),
-            size,
-            nodes,
-            levels,
-            edges: Vec::new(),
-            root: Hash::OF_EMPTY,
-        };
+        let mut tree =
+            BatchTree { before: before.size(), size, nodes, levels, edges: Vec::new(), root: Hash::OF_EMPTY };
         tree.fold_edges();
         Ok(tree)
     }
@@ -128,12 +119,8 @@ impl BatchTree {
 
     /// The frontier with the batch, to build the next one on.
     pub fn after(&self) -> CompactRange {
-        let set = (0..self.levels.len() as u32)
-            .rev()
-            .filter(|level| (self.size >> level) & 1 == 1);
-        let nodes = set
-            .filter_map(|level| self.complete(level, (self.size >> level) - 1))
-            .collect();
+        let set = (0..self.levels.len() as u32).rev().filter(|level| (self.size >> level) & 1 == 1);
+        let nodes = set.filter_map(|level| self.complete(level, (self.size >> level) - 1)).collect();
         // One node for each set bit of a checked size: this is always a frontier.
         CompactRange::from_nodes(self.size, nodes).unwrap_or_default()
     }
@@ -162,8 +149,7 @@ impl BatchTree {
 
     /// The node, or the error that names it.
     fn known(&self, lo: u64, hi: u64) -> Result<Hash, MultiproofError> {
-        self.node(lo, hi)
-            .ok_or(MultiproofError::NotInBatch { lo, hi })
+        self.node(lo, hi).ok_or(MultiproofError::NotInBatch { lo, hi })
     }
 
     /// The inclusion path of the leaf `index` (in the trail, not in the batch) at this size, for a
@@ -199,10 +185,7 @@ impl BatchTree {
         if self.before == 0 || self.before == self.size {
             return Ok(Vec::new());
         }
-        consistency_ranges(self.before, self.size)
-            .into_iter()
-            .map(|(lo, hi)| self.known(lo, hi))
-            .collect()
+        consistency_ranges(self.before, self.size).into_iter().map(|(lo, hi)| self.known(lo, hi)).collect()
     }
 
     /// The complete nodes that this batch added, leaves included, as (level, index, hash), the
@@ -227,10 +210,7 @@ impl HashReader for BatchTree {
         self.complete(u32::from(level), index).ok_or_else(|| {
             let first = index.checked_shl(u32::from(level)).unwrap_or(u64::MAX);
             let width = 1u64.checked_shl(u32::from(level)).unwrap_or(u64::MAX);
-            MultiproofError::NotInBatch {
-                lo: first,
-                hi: first.saturating_add(width),
-            }
+            MultiproofError::NotInBatch { lo: first, hi: first.saturating_add(width) }
         })
     }
 }

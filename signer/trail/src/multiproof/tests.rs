@@ -5,17 +5,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::tree::tests::{Store, leaves, mth};
 use crate::tree::{
-    CompactRange, HashReader, MAX_SIZE, consistency_path, inclusion_path, verify_consistency,
-    verify_inclusion,
+    CompactRange, HashReader, MAX_SIZE, consistency_path, inclusion_path, verify_consistency, verify_inclusion,
 };
 
 /// The largest tree of the exhaustive tests.
 const SIZES: u64 = 70;
 
 fn prove_in(all: &[Hash], wanted: &[u64]) -> Result<Vec<Hash>, MultiproofError> {
-    prove(wanted, all.len() as u64, &mut |lo, hi| {
-        Ok(mth(&all[lo as usize..hi as usize]))
-    })
+    prove(wanted, all.len() as u64, &mut |lo, hi| Ok(mth(&all[lo as usize..hi as usize])))
 }
 
 fn with_hashes(all: &[Hash], wanted: &[u64]) -> Vec<(u64, Hash)> {
@@ -42,10 +39,7 @@ fn check(all: &[Hash], wanted: &[u64]) {
         assert_ne!(root(&known, size, &changed).unwrap(), expected);
         let mut dropped = proof.clone();
         dropped.remove(i);
-        assert_eq!(
-            root(&known, size, &dropped),
-            Err(MultiproofError::TooShort(proof.len() - 1))
-        );
+        assert_eq!(root(&known, size, &dropped), Err(MultiproofError::TooShort(proof.len() - 1)));
     }
     for i in 0..known.len() {
         let mut changed = known.clone();
@@ -56,10 +50,7 @@ fn check(all: &[Hash], wanted: &[u64]) {
     longer.push(expected);
     assert_eq!(
         root(&known, size, &longer),
-        Err(MultiproofError::TooLong {
-            used: proof.len(),
-            given: proof.len() + 1
-        })
+        Err(MultiproofError::TooLong { used: proof.len(), given: proof.len() + 1 })
     );
 }
 
@@ -84,11 +75,7 @@ fn every_run_and_every_stride_of_leaves_up_to_70() {
             check(tree, &(lo..size).step_by(5).collect::<Vec<_>>());
             check(tree, &[lo]);
         }
-        assert!(
-            prove_in(tree, &(0..size).collect::<Vec<_>>())
-                .unwrap()
-                .is_empty()
-        );
+        assert!(prove_in(tree, &(0..size).collect::<Vec<_>>()).unwrap().is_empty());
     }
 }
 
@@ -119,17 +106,9 @@ fn bad_lists_are_refused() {
         assert_eq!(root(&known, 8, &[]), Err(error.clone()));
         assert_eq!(verify(&known, 8, &[]), Err(error));
     }
-    let many: Vec<_> = (0..=MAX_LEAVES as u64)
-        .map(|i| (i, Hash::OF_EMPTY))
-        .collect();
-    assert_eq!(
-        root(&many, MAX_SIZE, &[]),
-        Err(MultiproofError::TooManyLeaves(MAX_LEAVES + 1))
-    );
-    assert_eq!(
-        root(&[(0, Hash::OF_EMPTY)], MAX_SIZE + 1, &[]),
-        Err(TreeError::TooLarge(MAX_SIZE + 1).into())
-    );
+    let many: Vec<_> = (0..=MAX_LEAVES as u64).map(|i| (i, Hash::OF_EMPTY)).collect();
+    assert_eq!(root(&many, MAX_SIZE, &[]), Err(MultiproofError::TooManyLeaves(MAX_LEAVES + 1)));
+    assert_eq!(root(&[(0, Hash::OF_EMPTY)], MAX_SIZE + 1, &[]), Err(TreeError::TooLarge(MAX_SIZE + 1).into()));
 }
 
 fn frontier(leaves: &[Hash]) -> CompactRange {
@@ -201,22 +180,10 @@ fn batches_at_every_place_of_small_trees() {
 fn a_batch_answers_nothing_that_it_does_not_know() {
     let all = leaves(9);
     let tree = BatchTree::new(&frontier(&all[..8]), &all[8..]).unwrap();
-    assert_eq!(
-        tree.inclusion_path(9),
-        Err(TreeError::OutsideTree { index: 9, size: 9 }.into())
-    );
-    assert_eq!(
-        tree.inclusion_path(3),
-        Err(MultiproofError::NotInBatch { lo: 2, hi: 3 })
-    );
-    assert_eq!(
-        tree.multiproof(&[3, 8]),
-        Err(MultiproofError::NotInBatch { lo: 0, hi: 2 })
-    );
-    assert_eq!(
-        HashReader::node(&tree, 1, 2),
-        Err(MultiproofError::NotInBatch { lo: 4, hi: 6 })
-    );
+    assert_eq!(tree.inclusion_path(9), Err(TreeError::OutsideTree { index: 9, size: 9 }.into()));
+    assert_eq!(tree.inclusion_path(3), Err(MultiproofError::NotInBatch { lo: 2, hi: 3 }));
+    assert_eq!(tree.multiproof(&[3, 8]), Err(MultiproofError::NotInBatch { lo: 0, hi: 2 }));
+    assert_eq!(HashReader::node(&tree, 1, 2), Err(MultiproofError::NotInBatch { lo: 4, hi: 6 }));
     assert!(HashReader::node(&tree, 63, 1).is_err());
     assert!(HashReader::node(&tree, 255, u64::MAX).is_err());
     assert_eq!(tree.node(0, u64::MAX), None);
@@ -234,10 +201,7 @@ fn a_batch_at_the_largest_size() {
     assert_eq!(tree.after(), plain);
     let path = tree.inclusion_path(MAX_SIZE - 1).unwrap();
     verify_inclusion(leaf[0], MAX_SIZE - 1, MAX_SIZE, &path, tree.root()).unwrap();
-    assert_eq!(
-        BatchTree::new(&before, &leaves(2)).unwrap_err(),
-        TreeError::TooLarge(MAX_SIZE + 1)
-    );
+    assert_eq!(BatchTree::new(&before, &leaves(2)).unwrap_err(), TreeError::TooLarge(MAX_SIZE + 1));
 }
 
 proptest! {

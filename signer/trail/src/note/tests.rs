@@ -10,8 +10,10 @@ const PETER: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4i
 const ENOCH: &str = "EnochRoot+af0cfe78+ATtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop";
 const TEXT: &str = "If you think cryptography is the answer to your problem,\n\
                     then you don't know what your problem is.\n";
-const PETER_LINE: &str = "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
-const ENOCH_LINE: &str = "— EnochRoot rwz+eBzmZa0SO3NbfRGzPCpDckykFXSdeX+MNtCOXm2/5n2tiOHp+vAF1aGrQ5ovTG01oOTGwnWLox33WWd1RvMc+QQ=\n";
+const PETER_LINE: &str =
+    "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
+const ENOCH_LINE: &str =
+    "— EnochRoot rwz+eBzmZa0SO3NbfRGzPCpDckykFXSdeX+MNtCOXm2/5n2tiOHp+vAF1aGrQ5ovTG01oOTGwnWLox33WWd1RvMc+QQ=\n";
 
 // transparency-dev/formats, note/note_verifier_test.go: real logs with ECDSA keys.
 const REKOR: &str = "rekor.sigstore.dev+c0d23d6a+AjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABNhtmPtrWm3U1eQXBogSMdGvXwBcK5AW5i0hrZLOC96l+smGNM7nwZ4QvFK/4sueRoVj//QP22Ni4Qt9DPfkWLc=";
@@ -31,23 +33,16 @@ fn vkey(text: &str) -> VerifierKey {
 fn published_notes_verify() {
     let peters = format!("{TEXT}\n{PETER_LINE}");
     let both = format!("{TEXT}\n{PETER_LINE}{ENOCH_LINE}");
-    for (key, note) in [
-        (PETER, peters.as_str()),
-        (PETER, &both),
-        (ENOCH, &both),
-        (REKOR, REKOR_NOTE),
-        (PIXEL, PIXEL_NOTE),
-    ] {
+    for (key, note) in
+        [(PETER, peters.as_str()), (PETER, &both), (ENOCH, &both), (REKOR, REKOR_NOTE), (PIXEL, PIXEL_NOTE)]
+    {
         let key = vkey(key);
         let parsed = parse(note).unwrap();
         assert_eq!(parsed.to_bytes(), note.as_bytes());
         parsed.verify(key.name(), key.key()).unwrap();
         // One bit of the text.
         let changed = note.replacen(['y', '9', '1'], "0", 1);
-        let error = parse(&changed)
-            .unwrap()
-            .verify(key.name(), key.key())
-            .unwrap_err();
+        let error = parse(&changed).unwrap().verify(key.name(), key.key()).unwrap_err();
         assert!(matches!(error, NoteError::BadSignature { .. }), "{error}");
     }
 }
@@ -60,10 +55,7 @@ fn a_note_is_signed_as_gos_package_signs_it() {
     let public = PublicKey::from_raw(Algorithm::Ed25519, key.verifying_key().as_bytes()).unwrap();
     let line = NoteSignature::new("PeterNeumann", &public, &signature).unwrap();
     let note = SignedNote::assemble(TEXT.to_owned(), vec![line]).unwrap();
-    assert_eq!(
-        note.to_bytes(),
-        format!("{TEXT}\n{PETER_LINE}").into_bytes()
-    );
+    assert_eq!(note.to_bytes(), format!("{TEXT}\n{PETER_LINE}").into_bytes());
     let key = VerifierKey::new("PeterNeumann", public).unwrap();
     assert_eq!(key.to_string(), PETER);
 }
@@ -73,21 +65,15 @@ fn signatures_by_others_are_no_signature() {
     let note = parse(&format!("{TEXT}\n{ENOCH_LINE}")).unwrap();
     let peter = vkey(PETER);
     let enoch = vkey(ENOCH);
-    for (name, key) in [
-        ("PeterNeumann", &peter),
-        ("EnochRoot", &peter),
-        ("PeterNeumann", &enoch),
-        ("enochRoot", &enoch),
-    ] {
+    for (name, key) in
+        [("PeterNeumann", &peter), ("EnochRoot", &peter), ("PeterNeumann", &enoch), ("enochRoot", &enoch)]
+    {
         let error = note.verify(name, key.key()).unwrap_err();
         assert!(matches!(error, NoteError::NotSigned { .. }), "{error}");
     }
     // The ECDSA key id does not depend on the name, so the name itself must be compared.
     let rekor = vkey(REKOR);
-    let error = parse(REKOR_NOTE)
-        .unwrap()
-        .verify("bananas.sigstore.dev", rekor.key())
-        .unwrap_err();
+    let error = parse(REKOR_NOTE).unwrap().verify("bananas.sigstore.dev", rekor.key()).unwrap_err();
     assert!(matches!(error, NoteError::NotSigned { .. }), "{error}");
 }
 
@@ -96,11 +82,7 @@ fn a_verifier_key_has_one_spelling() {
     for text in [PETER, ENOCH, REKOR, PIXEL] {
         assert_eq!(vkey(text).to_string(), text);
         // The id of an Ed25519 key binds the name, that of an ECDSA key does not.
-        let bound = if text.contains("+Aj") {
-            text.find('+').unwrap()
-        } else {
-            0
-        };
+        let bound = if text.contains("+Aj") { text.find('+').unwrap() } else { 0 };
         // As in Go's test: no proper substring and no changed byte is accepted.
         for i in bound..text.len() {
             assert!(text[i + 1..].parse::<VerifierKey>().is_err());
@@ -146,62 +128,29 @@ fn malformed_notes_are_refused_each_with_its_cause() {
         (TEXT.to_owned(), NoteError::NoSeparator),
         (format!("{TEXT}{PETER_LINE}"), NoteError::NoSeparator),
         (format!("{TEXT}\n"), NoteError::NoSignatures),
-        (
-            format!("{TEXT}\n{}", PETER_LINE.trim_end()),
-            NoteError::UnfinishedLine,
-        ),
-        (
-            format!("\u{1}{TEXT}\n{PETER_LINE}"),
-            NoteError::ControlCharacter(0),
-        ),
+        (format!("{TEXT}\n{}", PETER_LINE.trim_end()), NoteError::UnfinishedLine),
+        (format!("\u{1}{TEXT}\n{PETER_LINE}"), NoteError::ControlCharacter(0)),
         (
             format!("{TEXT}\n{}", PETER_LINE.replace('\n', "\r\n")),
             NoteError::ControlCharacter(TEXT.len() + PETER_LINE.len()),
         ),
-        (
-            format!("a\tb\n\n{PETER_LINE}"),
-            NoteError::ControlCharacter(1),
-        ),
-        (
-            format!("{TEXT}\n{PETER_LINE}Unexpected line.\n"),
-            NoteError::SignatureLine(1),
-        ),
+        (format!("a\tb\n\n{PETER_LINE}"), NoteError::ControlCharacter(1)),
+        (format!("{TEXT}\n{PETER_LINE}Unexpected line.\n"), NoteError::SignatureLine(1)),
         // A blank line at the end is the last one, so it separates nothing from nothing.
         (format!("{TEXT}\n{PETER_LINE}\n"), NoteError::NoSignatures),
-        (
-            format!("{TEXT}\n{PETER_LINE}{PETER_LINE}"),
-            NoteError::DuplicateSignature(1),
-        ),
-        (
-            format!("{TEXT}\n{}", PETER_LINE.replace('—', "-")),
-            NoteError::SignatureLine(0),
-        ),
+        (format!("{TEXT}\n{PETER_LINE}{PETER_LINE}"), NoteError::DuplicateSignature(1)),
+        (format!("{TEXT}\n{}", PETER_LINE.replace('—', "-")), NoteError::SignatureLine(0)),
         (format!("{TEXT}\n— name\n"), NoteError::SignatureLine(0)),
         (format!("{TEXT}\n—  name x08go/ZJ\n"), NoteError::Name),
         (format!("{TEXT}\n{}", line("a+b")), NoteError::Name),
         (format!("{TEXT}\n{}", line("a\u{a0}b")), NoteError::Name),
-        (
-            format!("{TEXT}\n— Bad Name x08go/ZJ\n"),
-            NoteError::SignatureBase64 {
-                line: 0,
-                cause: Base64Error::Byte(4),
-            },
-        ),
+        (format!("{TEXT}\n— Bad Name x08go/ZJ\n"), NoteError::SignatureBase64 { line: 0, cause: Base64Error::Byte(4) }),
         (
             format!("{TEXT}\n{}", PETER_LINE.replace("nAM=", "nAN=")),
-            NoteError::SignatureBase64 {
-                line: 0,
-                cause: Base64Error::LastCharacter(90),
-            },
+            NoteError::SignatureBase64 { line: 0, cause: Base64Error::LastCharacter(90) },
         ),
-        (
-            format!("{TEXT}\n— name x08gow==\n"),
-            NoteError::EmptySignature(0),
-        ),
-        (
-            format!("{TEXT}\n— name x08=\n"),
-            NoteError::EmptySignature(0),
-        ),
+        (format!("{TEXT}\n— name x08gow==\n"), NoteError::EmptySignature(0)),
+        (format!("{TEXT}\n— name x08=\n"), NoteError::EmptySignature(0)),
         (format!("{TEXT}\n{many}"), NoteError::TooManySignatures),
     ];
     for (note, error) in cases {
@@ -222,10 +171,7 @@ fn bounds_are_exact() {
     let full = format!("{text}\n\n{PETER_LINE}");
     assert_eq!(full.len(), MAX_NOTE_LEN);
     let parsed = parse(&full).unwrap();
-    assert_eq!(
-        parse(&format!("t{full}")),
-        Err(NoteError::TooLong(MAX_NOTE_LEN + 1))
-    );
+    assert_eq!(parse(&format!("t{full}")), Err(NoteError::TooLong(MAX_NOTE_LEN + 1)));
     let signatures = parsed.signatures().to_vec();
     assert_eq!(
         SignedNote::assemble(format!("t{}", parsed.text()), signatures),
@@ -238,14 +184,8 @@ fn the_last_blank_line_separates() {
     let note = parse(&format!("a\n\nb\n\n\n{PETER_LINE}")).unwrap();
     assert_eq!(note.text(), "a\n\nb\n\n");
     // A text that ends within a line cannot be assembled into one that is signed otherwise.
-    assert_eq!(
-        SignedNote::assemble("a".to_owned(), note.signatures().to_vec()),
-        Err(NoteError::UnfinishedText)
-    );
-    assert_eq!(
-        SignedNote::assemble("a\n".to_owned(), vec![]),
-        Err(NoteError::NoSignatures)
-    );
+    assert_eq!(SignedNote::assemble("a".to_owned(), note.signatures().to_vec()), Err(NoteError::UnfinishedText));
+    assert_eq!(SignedNote::assemble("a\n".to_owned(), vec![]), Err(NoteError::NoSignatures));
 }
 
 #[test]
@@ -253,9 +193,7 @@ fn the_example_of_the_specification_parses() {
     let note = "Ognuno sta solo sul cuor della terra\ntrafitto da un raggio di sole:\n\ned è subito sera.\n\n— quasimodo.example/salvatore NnugSzTjtVAewIS+Z/iJhUPeFDkO/5QQ2i5ddnGITLlC+EhfLW9oJKONrMouFSQU0xMcXxj99ihAQwaqP3ZekRwNtIc=\n";
     let parsed = parse(note).unwrap();
     assert!(parsed.text().ends_with("subito sera.\n"));
-    let [signature] = parsed.signatures() else {
-        panic!("one signature expected")
-    };
+    let [signature] = parsed.signatures() else { panic!("one signature expected") };
     assert_eq!(signature.name(), "quasimodo.example/salvatore");
     assert_eq!(signature.key_id().to_string(), "367ba04b");
     assert_eq!(signature.signature().len(), 64);

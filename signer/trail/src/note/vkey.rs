@@ -30,11 +30,7 @@ impl VerifierKey {
     pub fn new(name: &str, key: PublicKey) -> Result<VerifierKey, NoteError> {
         check_name(name)?;
         let id = KeyId::of(name, &key);
-        Ok(VerifierKey {
-            name: name.to_owned(),
-            key,
-            id,
-        })
+        Ok(VerifierKey { name: name.to_owned(), key, id })
     }
 
     /// The name.
@@ -72,8 +68,7 @@ impl FromStr for VerifierKey {
             return Err(NoteError::VerifierKey);
         }
         let mut fields = text.splitn(3, '+');
-        let (Some(name), Some(id), Some(base64)) = (fields.next(), fields.next(), fields.next())
-        else {
+        let (Some(name), Some(id), Some(base64)) = (fields.next(), fields.next(), fields.next()) else {
             return Err(NoteError::VerifierKey);
         };
         let stated = parse_id(id).ok_or(NoteError::VerifierKey)?;
@@ -92,10 +87,7 @@ impl FromStr for VerifierKey {
         };
         let key = VerifierKey::new(name, key.map_err(NoteError::PublicKey)?)?;
         if key.id != stated {
-            return Err(NoteError::KeyIdMismatch {
-                stated,
-                actual: key.id,
-            });
+            return Err(NoteError::KeyIdMismatch { stated, actual: key.id });
         }
         Ok(key)
     }

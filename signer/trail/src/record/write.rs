@@ -20,11 +20,7 @@ pub fn write_event(out: &mut Vec<u8>, header: &Header, event: &Event) {
     write_kids(out, &header.kids);
     out.extend_from_slice(b",\"kind\":\"event\",\"links\":[");
     for (at, link) in event.links.iter().enumerate() {
-        out.extend_from_slice(if at == 0 {
-            b"{\"leaf_hash\":\""
-        } else {
-            b",{\"leaf_hash\":\""
-        });
+        out.extend_from_slice(if at == 0 { b"{\"leaf_hash\":\"" } else { b",{\"leaf_hash\":\"" });
         write_hex(out, &link.leaf_hash);
         out.extend_from_slice(b"\",\"rel\":\"");
         out.extend_from_slice(link.rel.as_str().as_bytes());
@@ -52,11 +48,7 @@ pub fn write_event(out: &mut Vec<u8>, header: &Header, event: &Event) {
 
 /// Appends a control record's bytes; `body` is written in canonical form. The caller checks the
 /// length.
-pub fn write_control(
-    out: &mut Vec<u8>,
-    header: &Header,
-    control: &Control,
-) -> Result<(), JcsError> {
+pub fn write_control(out: &mut Vec<u8>, header: &Header, control: &Control) -> Result<(), JcsError> {
     out.extend_from_slice(b"{\"body\":");
     out.extend_from_slice(&jcs::to_canonical(&control.body)?);
     out.extend_from_slice(b",\"category\":\"config\"");

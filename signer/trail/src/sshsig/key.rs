@@ -66,12 +66,8 @@ impl SshPublicKey {
     }
 
     pub(super) fn new(data: KeyData) -> Result<SshPublicKey, SshSigError> {
-        let ed25519 = |raw: &[u8]| {
-            PublicKey::from_raw(Algorithm::Ed25519, raw).map_err(SshSigError::KeyPoint)
-        };
-        let p256 = |raw: &[u8]| {
-            PublicKey::from_raw(Algorithm::EcdsaP256, raw).map_err(SshSigError::KeyPoint)
-        };
+        let ed25519 = |raw: &[u8]| PublicKey::from_raw(Algorithm::Ed25519, raw).map_err(SshSigError::KeyPoint);
+        let p256 = |raw: &[u8]| PublicKey::from_raw(Algorithm::EcdsaP256, raw).map_err(SshSigError::KeyPoint);
         let check = match &data {
             KeyData::Ed25519(key) => Check::Strict(Box::new(ed25519(&key.0)?)),
             KeyData::SkEd25519(key) => {
@@ -108,10 +104,7 @@ impl SshPublicKey {
 
     /// Whether the private key lives in a security key (FIDO).
     pub fn is_security_key(&self) -> bool {
-        matches!(
-            self.data,
-            KeyData::SkEd25519(_) | KeyData::SkEcdsaSha2NistP256(_)
-        )
+        matches!(self.data, KeyData::SkEd25519(_) | KeyData::SkEcdsaSha2NistP256(_))
     }
 
     /// The fingerprint as `ssh-keygen -l` shows it: `SHA256:` and 43 characters of base64.
@@ -129,12 +122,7 @@ impl fmt::Display for SshPublicKey {
 
 impl fmt::Debug for SshPublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "SshPublicKey({}, {})",
-            self.algorithm(),
-            self.fingerprint()
-        )
+        write!(f, "SshPublicKey({}, {})", self.algorithm(), self.fingerprint())
     }
 }
 
@@ -204,9 +192,7 @@ fn check_rsa(key: &RsaPublicKey) -> Result<usize, SshSigError> {
     }
     // The crate's own `key_size` counts whole bytes.
     let modulus = key.n().as_positive_bytes().unwrap_or_default();
-    let zeros = modulus
-        .first()
-        .map_or(0, |byte| byte.leading_zeros() as usize);
+    let zeros = modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
     let bits = modulus.len() * 8 - zeros;
     if !RSA_BITS.contains(&bits) {
         return Err(SshSigError::RsaBits(bits));

@@ -44,20 +44,11 @@ impl SoftwareSk {
 
     /// PROTOCOL.u2f: signs SHA-256(application), flags, counter, SHA-256(message).
     fn sign(&self, application: &str, flags: u8) -> String {
-        let data =
-            SshSig::signed_data(Act::Approve.namespace(), HashAlg::Sha512, DOCUMENT).unwrap();
+        let data = SshSig::signed_data(Act::Approve.namespace(), HashAlg::Sha512, DOCUMENT).unwrap();
         let trailer = [flags, 0, 0, 1, 2];
-        let message = [
-            &Sha256::digest(application)[..],
-            &trailer,
-            &Sha256::digest(data)[..],
-        ]
-        .concat();
+        let message = [&Sha256::digest(application)[..], &trailer, &Sha256::digest(data)[..]].concat();
         let (algorithm, mut bytes) = match self {
-            SoftwareSk::Ed25519(key) => (
-                SshAlgorithm::SkEd25519,
-                key.sign(&message).to_bytes().to_vec(),
-            ),
+            SoftwareSk::Ed25519(key) => (SshAlgorithm::SkEd25519, key.sign(&message).to_bytes().to_vec()),
             SoftwareSk::P256(key) => {
                 let signature: p256::ecdsa::Signature = key.sign(&message);
                 let bytes = Signature::try_from(signature).unwrap().as_bytes().to_vec();
@@ -67,15 +58,10 @@ impl SoftwareSk {
         bytes.extend(trailer);
         let signature = Signature::new(algorithm, bytes).unwrap();
         let namespace = Act::Approve.namespace();
-        SshSig::new(
-            self.key_data(application),
-            namespace,
-            HashAlg::Sha512,
-            signature,
-        )
-        .unwrap()
-        .to_pem(LineEnding::LF)
-        .unwrap()
+        SshSig::new(self.key_data(application), namespace, HashAlg::Sha512, signature)
+            .unwrap()
+            .to_pem(LineEnding::LF)
+            .unwrap()
     }
 }
 
@@ -89,31 +75,20 @@ fn security_keys() {
             let armored = sk.sign("ssh:", flags);
             assert_eq!(
                 verify_sshsig(&armored, &key, Act::Approve, DOCUMENT),
-                Ok(Verified {
-                    security_key: Some(SecurityKeyUse {
-                        user_verified,
-                        counter: 0x0102
-                    })
-                })
+                Ok(Verified { security_key: Some(SecurityKeyUse { user_verified, counter: 0x0102 }) })
             );
             let other = verify_sshsig(&armored, &key, Act::Approve, b"other");
             assert_eq!(other, Err(SshSigError::Signature));
         }
         for flags in [0x00, 0x04, 0xfe] {
             let armored = sk.sign("ssh:", flags);
-            assert_eq!(
-                verify_sshsig(&armored, &key, Act::Approve, DOCUMENT),
-                Err(SshSigError::SkNoPresence)
-            );
+            assert_eq!(verify_sshsig(&armored, &key, Act::Approve, DOCUMENT), Err(SshSigError::SkNoPresence));
         }
         for application in ["", "ssh", "ssh:work", "https://example.com"] {
             let data = sk.key_data(application);
             assert_eq!(SshPublicKey::new(data), Err(SshSigError::SkApplication));
             let armored = sk.sign(application, 1);
-            assert_eq!(
-                SshSignature::parse(&armored).unwrap_err(),
-                SshSigError::SkApplication
-            );
+            assert_eq!(SshSignature::parse(&armored).unwrap_err(), SshSigError::SkApplication);
         }
         let blob = unarmor(&sk.sign("ssh:", 1)).unwrap();
         for bit in 0..blob.len() * 8 {
@@ -133,9 +108,7 @@ fn the_software_security_key_is_one_for_openssh() {
         std::fs::write(dir.path().join("allowed"), format!("alice {key}\n")).unwrap();
         std::fs::write(dir.path().join("sig"), sk.sign("ssh:", 1)).unwrap();
         let namespace = Act::Approve.namespace();
-        let args = [
-            "-Y", "verify", "-f", "allowed", "-I", "alice", "-n", namespace, "-s", "sig",
-        ];
+        let args = ["-Y", "verify", "-f", "allowed", "-I", "alice", "-n", namespace, "-s", "sig"];
         assert!(ssh_keygen(dir.path(), &args, DOCUMENT).status.success());
         assert!(!ssh_keygen(dir.path(), &args, b"other").status.success());
     }

@@ -24,11 +24,7 @@ pub(super) fn ssh_keygen(dir: &Path, args: &[&str], input: &[u8]) -> std::proces
 }
 
 fn stdout(output: std::process::Output) -> String {
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -41,25 +37,10 @@ struct Person {
 impl Person {
     fn new(kind: &str, bits: &str) -> Person {
         let dir = tempfile::tempdir().unwrap();
-        let args = [
-            "-q",
-            "-t",
-            kind,
-            "-b",
-            bits,
-            "-N",
-            "",
-            "-C",
-            "alice@host",
-            "-f",
-            "key",
-        ];
+        let args = ["-q", "-t", kind, "-b", bits, "-N", "", "-C", "alice@host", "-f", "key"];
         stdout(ssh_keygen(dir.path(), &args, b""));
         let file = std::fs::read_to_string(dir.path().join("key.pub")).unwrap();
-        Person {
-            line: file.strip_suffix('\n').unwrap().to_owned(),
-            dir,
-        }
+        Person { line: file.strip_suffix('\n').unwrap().to_owned(), dir }
     }
 
     fn key(&self) -> SshPublicKey {
@@ -68,19 +49,13 @@ impl Person {
 
     fn sign(&self, namespace: &str, hash: &str) -> String {
         let hash = format!("hashalg={hash}");
-        let args = [
-            "-q", "-Y", "sign", "-f", "key", "-n", namespace, "-O", &hash,
-        ];
+        let args = ["-q", "-Y", "sign", "-f", "key", "-n", namespace, "-O", &hash];
         stdout(ssh_keygen(self.dir.path(), &args, DOCUMENT))
     }
 }
 
 fn accepted_people() -> [Person; 3] {
-    [
-        Person::new("ed25519", "256"),
-        Person::new("ecdsa", "256"),
-        Person::new("rsa", "3072"),
-    ]
+    [Person::new("ed25519", "256"), Person::new("ecdsa", "256"), Person::new("rsa", "3072")]
 }
 
 #[test]
@@ -90,17 +65,11 @@ fn signatures_of_ssh_keygen_hold() {
         for hash in ["sha256", "sha512"] {
             let armored = person.sign(Act::Approve.namespace(), hash);
             let verify = |act, document| verify_sshsig(&armored, &key, act, document);
-            assert_eq!(
-                verify(Act::Approve, DOCUMENT),
-                Ok(Verified { security_key: None })
-            );
+            assert_eq!(verify(Act::Approve, DOCUMENT), Ok(Verified { security_key: None }));
             assert_eq!(verify(Act::Approve, b"other"), Err(SshSigError::Signature));
             assert_eq!(
                 verify(Act::Reject, DOCUMENT),
-                Err(SshSigError::OtherNamespace {
-                    expected: Act::Reject,
-                    found: Act::Approve
-                })
+                Err(SshSigError::OtherNamespace { expected: Act::Reject, found: Act::Approve })
             );
         }
     }
@@ -114,40 +83,23 @@ fn a_signature_of_another_person_is_refused() {
         let signature = SshSignature::parse(&armored).unwrap();
         assert_eq!(signature.key(), &alice.key());
         assert_eq!(signature.act(), Act::Genesis);
-        assert_eq!(
-            signature.verify(&bob.key(), Act::Genesis, DOCUMENT),
-            Err(SshSigError::OtherKey)
-        );
+        assert_eq!(signature.verify(&bob.key(), Act::Genesis, DOCUMENT), Err(SshSigError::OtherKey));
         // Bob's key written over Alice's: well-formed, and false.
         let mut blob = unarmor(&armored).unwrap();
-        let at = blob
-            .windows(32)
-            .position(|w| w == &alice.key().blob[alice.key().blob.len() - 32..]);
+        let at = blob.windows(32).position(|w| w == &alice.key().blob[alice.key().blob.len() - 32..]);
         let (at, bobs) = (at.unwrap() + 32, bob.key().blob);
         let start = at - bobs.len();
         blob[start..at].copy_from_slice(&bobs);
-        assert_eq!(
-            verify_sshsig(&armor(&blob), &bob.key(), Act::Genesis, DOCUMENT),
-            Err(SshSigError::Signature)
-        );
+        assert_eq!(verify_sshsig(&armor(&blob), &bob.key(), Act::Genesis, DOCUMENT), Err(SshSigError::Signature));
     }
 }
 
 #[test]
 fn other_namespaces_are_refused() {
     let person = Person::new("ed25519", "256");
-    for namespace in [
-        "file",
-        "approve@countersign.example",
-        "approve",
-        "Approve@countersign",
-    ] {
+    for namespace in ["file", "approve@countersign.example", "approve", "Approve@countersign"] {
         let armored = person.sign(namespace, "sha512");
-        assert_eq!(
-            SshSignature::parse(&armored).unwrap_err(),
-            SshSigError::UnknownNamespace,
-            "{namespace}"
-        );
+        assert_eq!(SshSignature::parse(&armored).unwrap_err(), SshSigError::UnknownNamespace, "{namespace}");
     }
     for act in Act::ALL {
         assert_eq!(Act::from_namespace(act.namespace()), Some(act));
@@ -177,17 +129,8 @@ fn weak_and_unknown_keys_are_refused() {
     assert_eq!(refused("ecdsa", "521"), SshSigError::KeyKind);
     // A signature brings its key along, and that is checked as well.
     let short = Person::new("rsa", "2048").sign("head@countersign", "sha512");
-    assert_eq!(
-        SshSignature::parse(&short).unwrap_err(),
-        SshSigError::RsaBits(2_048)
-    );
-    let dsa = wire(&[
-        b"ssh-dss",
-        &[0x11; 128],
-        &[0x11; 20],
-        &[0x11; 128],
-        &[0x11; 128],
-    ]);
+    assert_eq!(SshSignature::parse(&short).unwrap_err(), SshSigError::RsaBits(2_048));
+    let dsa = wire(&[b"ssh-dss", &[0x11; 128], &[0x11; 20], &[0x11; 128], &[0x11; 128]]);
     let line = format!("ssh-dss {}", base64::std_encode(&dsa));
     assert_eq!(SshPublicKey::parse(&line), Err(SshSigError::KeyKind));
     for (len, first, bits) in [(384, 0x7f, 3_071), (1_025, 0x01, 8_193)] {
@@ -206,20 +149,14 @@ fn weak_and_unknown_keys_are_refused() {
     }
     let weak = wire(&[b"ssh-ed25519", &[&[1][..], &[0; 31]].concat()]);
     let line = format!("ssh-ed25519 {}", base64::std_encode(&weak));
-    assert_eq!(
-        SshPublicKey::parse(&line),
-        Err(SshSigError::KeyPoint(KeyError::Order))
-    );
+    assert_eq!(SshPublicKey::parse(&line), Err(SshSigError::KeyPoint(KeyError::Order)));
     let mut compressed = Person::new("ecdsa", "256").key().blob;
     compressed.truncate(compressed.len() - 32);
     let point = compressed.len() - 33;
     compressed[point] = 2;
     compressed[point - 1] = 33;
     let line = format!("ecdsa-sha2-nistp256 {}", base64::std_encode(&compressed));
-    assert!(matches!(
-        SshPublicKey::parse(&line),
-        Err(SshSigError::KeyPoint(KeyError::RawLength { len: 33, .. }))
-    ));
+    assert!(matches!(SshPublicKey::parse(&line), Err(SshSigError::KeyPoint(KeyError::RawLength { len: 33, .. }))));
 }
 
 /// Fields in SSH wire format, each with its length.
@@ -254,16 +191,9 @@ fn other_key_lines_are_refused() {
         format!("{key} {}", "c".repeat(LINE_MAX)),
     ];
     for line in refused {
-        assert_eq!(
-            SshPublicKey::parse(&line),
-            Err(SshSigError::KeyLine),
-            "{line}"
-        );
+        assert_eq!(SshPublicKey::parse(&line), Err(SshSigError::KeyLine), "{line}");
     }
-    assert_eq!(
-        SshPublicKey::parse(&format!("{key} Ada L. ü")),
-        Ok(person.key())
-    );
+    assert_eq!(SshPublicKey::parse(&format!("{key} Ada L. ü")), Ok(person.key()));
 }
 
 #[test]
@@ -272,18 +202,10 @@ fn armor_has_one_spelling() {
     let armored = person.sign(Act::Head.namespace(), "sha512");
     let key = person.key();
     assert!(verify_sshsig(&armored, &key, Act::Head, DOCUMENT).is_ok());
-    let body = armored
-        .strip_prefix(BEGIN)
-        .unwrap()
-        .strip_suffix(END)
-        .unwrap();
+    let body = armored.strip_prefix(BEGIN).unwrap().strip_suffix(END).unwrap();
     let text = body.replace('\n', "");
     let wrapped = |columns: usize| {
-        let lines: Vec<&str> = text
-            .as_bytes()
-            .chunks(columns)
-            .map(|c| std::str::from_utf8(c).unwrap())
-            .collect();
+        let lines: Vec<&str> = text.as_bytes().chunks(columns).map(|c| std::str::from_utf8(c).unwrap()).collect();
         format!("{BEGIN}{}\n{END}", lines.join("\n"))
     };
     assert_eq!(wrapped(70), armored);
@@ -306,10 +228,7 @@ fn armor_has_one_spelling() {
         let result = SshSignature::parse(&other).map(|_| ());
         assert_eq!(result, Err(SshSigError::Armor), "{other}");
     }
-    assert_eq!(
-        SshSignature::parse(&armor(b"")).unwrap_err(),
-        SshSigError::Encoding
-    );
+    assert_eq!(SshSignature::parse(&armor(b"")).unwrap_err(), SshSigError::Encoding);
 }
 
 /// A full last line is where implementations differ; the namespace's length moves the end there.
@@ -347,16 +266,10 @@ fn every_changed_bit_is_refused() {
             assert!(result.is_err(), "{} bit {bit}", key.algorithm());
         }
         for len in 0..blob.len() {
-            assert!(
-                SshSignature::parse(&armor(&blob[..len])).is_err(),
-                "length {len}"
-            );
+            assert!(SshSignature::parse(&armor(&blob[..len])).is_err(), "length {len}");
         }
         let longer = [&blob[..], &[0]].concat();
-        assert_eq!(
-            SshSignature::parse(&armor(&longer)).unwrap_err(),
-            SshSigError::Encoding
-        );
+        assert_eq!(SshSignature::parse(&armor(&longer)).unwrap_err(), SshSigError::Encoding);
     }
 }
 
@@ -365,13 +278,7 @@ fn assemble(version: u32, key: &[u8], reserved: &[u8], hash: &str, signature: &[
     let mut blob = b"SSHSIG".to_vec();
     blob.extend(version.to_be_bytes());
     let namespace = Act::Head.namespace().as_bytes();
-    blob.extend(wire(&[
-        key,
-        namespace,
-        reserved,
-        hash.as_bytes(),
-        &wire(signature),
-    ]));
+    blob.extend(wire(&[key, namespace, reserved, hash.as_bytes(), &wire(signature)]));
     armor(&blob)
 }
 
@@ -387,36 +294,15 @@ fn fields_are_checked_one_by_one() {
     };
     let sha512: &[u8] = b"rsa-sha2-512";
     assert_eq!(make(1, b"", "sha512", &[sha512, bytes]), Ok(()));
-    assert_eq!(
-        make(0, b"", "sha512", &[sha512, bytes]),
-        Err(SshSigError::Encoding)
-    );
-    assert_eq!(
-        make(2, b"", "sha512", &[sha512, bytes]),
-        Err(SshSigError::Encoding)
-    );
-    assert_eq!(
-        make(1, b"x", "sha512", &[sha512, bytes]),
-        Err(SshSigError::Encoding)
-    );
-    assert_eq!(
-        make(1, b"", "sha1", &[sha512, bytes]),
-        Err(SshSigError::Encoding)
-    );
-    assert_eq!(
-        make(1, b"", "sha256", &[sha512, bytes]),
-        Err(SshSigError::Signature)
-    );
-    assert_eq!(
-        make(1, b"", "sha512", &[b"rsa-sha2-256", bytes]),
-        Err(SshSigError::Signature)
-    );
+    assert_eq!(make(0, b"", "sha512", &[sha512, bytes]), Err(SshSigError::Encoding));
+    assert_eq!(make(2, b"", "sha512", &[sha512, bytes]), Err(SshSigError::Encoding));
+    assert_eq!(make(1, b"x", "sha512", &[sha512, bytes]), Err(SshSigError::Encoding));
+    assert_eq!(make(1, b"", "sha1", &[sha512, bytes]), Err(SshSigError::Encoding));
+    assert_eq!(make(1, b"", "sha256", &[sha512, bytes]), Err(SshSigError::Signature));
+    assert_eq!(make(1, b"", "sha512", &[b"rsa-sha2-256", bytes]), Err(SshSigError::Signature));
     for (other, error) in [
         (&b"ssh-rsa"[..], SshSigError::SignatureAlgorithm),
-        (
-            b"ssh-rsa-cert-v01@openssh.com",
-            SshSigError::SignatureAlgorithm,
-        ),
+        (b"ssh-rsa-cert-v01@openssh.com", SshSigError::SignatureAlgorithm),
         (b"ecdsa-sha2-nistp256", SshSigError::Encoding),
         (b"rsa-sha2-1024", SshSigError::Encoding),
     ] {
@@ -424,14 +310,8 @@ fn fields_are_checked_one_by_one() {
         assert_eq!(result, Err(error), "{}", String::from_utf8_lossy(other));
     }
     let padded = [&[0][..], bytes].concat();
-    assert_eq!(
-        make(1, b"", "sha512", &[sha512, &padded]),
-        Err(SshSigError::Signature)
-    );
-    assert_eq!(
-        make(1, b"", "sha512", &[sha512, bytes, b""]),
-        Err(SshSigError::Encoding)
-    );
+    assert_eq!(make(1, b"", "sha512", &[sha512, &padded]), Err(SshSigError::Signature));
+    assert_eq!(make(1, b"", "sha512", &[sha512, bytes, b""]), Err(SshSigError::Encoding));
 }
 
 /// A signature whose number is small enough to lose its first byte: OpenSSH pads such a one, and it

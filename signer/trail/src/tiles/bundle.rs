@@ -34,10 +34,7 @@ pub fn parse_hashes(bytes: &[u8], width: u16) -> Result<Vec<Hash>, TileError> {
     check_width(width)?;
     let (chunks, rest) = bytes.as_chunks::<HASH_LEN>();
     if chunks.len() != width || !rest.is_empty() {
-        return Err(TileError::TileLength {
-            expected: width * HASH_LEN,
-            actual: bytes.len(),
-        });
+        return Err(TileError::TileLength { expected: width * HASH_LEN, actual: bytes.len() });
     }
     Ok(chunks.iter().copied().map(Hash::from_bytes).collect())
 }
@@ -53,10 +50,8 @@ pub fn encode_bundle<E: AsRef<[u8]>>(entries: &[E]) -> Result<Vec<u8>, TileError
     let mut bytes = Vec::with_capacity(length);
     for (place, entry) in entries.iter().enumerate() {
         let entry = entry.as_ref();
-        let length = u16::try_from(entry.len()).map_err(|_| TileError::EntryTooLong {
-            entry: place,
-            length: entry.len(),
-        })?;
+        let length =
+            u16::try_from(entry.len()).map_err(|_| TileError::EntryTooLong { entry: place, length: entry.len() })?;
         bytes.extend_from_slice(&length.to_be_bytes());
         bytes.extend_from_slice(entry);
     }
@@ -74,9 +69,9 @@ pub fn parse_bundle(bytes: &[u8], width: u16) -> Result<Vec<&[u8]>, TileError> {
     let mut entries = Vec::with_capacity(usize::from(width));
     let mut rest = bytes;
     for place in 0..usize::from(width) {
-        let taken = rest.split_first_chunk::<2>().and_then(|(length, rest)| {
-            rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
-        });
+        let taken = rest
+            .split_first_chunk::<2>()
+            .and_then(|(length, rest)| rest.split_at_checked(usize::from(u16::from_be_bytes(*length))));
         let (entry, after) = taken.ok_or(TileError::BundleTooShort(place))?;
         entries.push(entry);
         rest = after;

@@ -48,11 +48,7 @@ impl TilePath {
         let end = u128::from(index) * u128::from(TILE_WIDTH) + u128::from(width);
         let hash_span = 1u128 << (TILE_HEIGHT * u32::from(level));
         if end * hash_span > u128::from(MAX_SIZE) {
-            return Err(TileError::Beyond {
-                level,
-                index,
-                width,
-            });
+            return Err(TileError::Beyond { level, index, width });
         }
         Ok(path)
     }

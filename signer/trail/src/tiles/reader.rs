@@ -70,10 +70,7 @@ where
 fn complete_root(hashes: &[Hash]) -> Hash {
     let mut row = hashes.to_vec();
     while row.len() > 1 {
-        row = row
-            .chunks_exact(2)
-            .map(|pair| node_hash(pair[0], pair[1]))
-            .collect();
+        row = row.chunks_exact(2).map(|pair| node_hash(pair[0], pair[1])).collect();
     }
     row.first().copied().unwrap_or(Hash::OF_EMPTY)
 }

@@ -7,8 +7,7 @@ use super::*;
 use crate::hash::Hash;
 use crate::tree::tests::{leaves, mth};
 use crate::tree::{
-    HashReader, ReadError, consistency_path, inclusion_path, root_at, verify_consistency,
-    verify_inclusion,
+    HashReader, ReadError, consistency_path, inclusion_path, root_at, verify_consistency, verify_inclusion,
 };
 
 fn tile(level: u8, index: u64, width: u16) -> TilePath {
@@ -31,10 +30,7 @@ fn paths_are_those_of_the_specification() {
         (tile(0, 1_000_000, 256), "tile/0/x001/x000/000"),
         (entries(1_234, 5), "tile/entries/x001/234.p/5"),
         (entries(0, 256), "tile/entries/000"),
-        (
-            tile(0, MAX_SIZE / 256, 255),
-            "tile/0/x036/x028/x797/x018/x963/967.p/255",
-        ),
+        (tile(0, MAX_SIZE / 256, 255), "tile/0/x036/x028/x797/x018/x963/967.p/255"),
     ] {
         assert_eq!(path.to_string(), text);
         assert_eq!(text.parse(), Ok(path));
@@ -77,22 +73,9 @@ fn other_spellings_are_refused() {
     ] {
         assert_eq!(text.parse::<TilePath>(), Err(TileError::Path), "{text}");
     }
-    assert_eq!(
-        "tile/8/000.p/1".parse::<TilePath>(),
-        Err(TileError::Level(8))
-    );
-    assert_eq!(
-        "tile/0/000.p/0".parse::<TilePath>(),
-        Err(TileError::Width(0))
-    );
-    assert_eq!(
-        "tile/7/000.p/128".parse::<TilePath>(),
-        Err(TileError::Beyond {
-            level: 7,
-            index: 0,
-            width: 128
-        })
-    );
+    assert_eq!("tile/8/000.p/1".parse::<TilePath>(), Err(TileError::Level(8)));
+    assert_eq!("tile/0/000.p/0".parse::<TilePath>(), Err(TileError::Width(0)));
+    assert_eq!("tile/7/000.p/128".parse::<TilePath>(), Err(TileError::Beyond { level: 7, index: 0, width: 128 }));
     assert!(TilePath::new(TileKind::Entries, MAX_SIZE / 256, 256).is_err());
     assert!(TilePath::new(TileKind::Hashes(3), u64::MAX, 256).is_err());
     assert!(TilePath::new(TileKind::Hashes(0), 0, 257).is_err());
@@ -112,19 +95,13 @@ fn a_tree_of_70_000_leaves_has_the_tiles_of_the_specifications_example() {
     assert_eq!(on(2), [1]);
     assert_eq!(tiles.len(), 274 + 2 + 1);
     assert_eq!(entry_bundles(70_000).unwrap().count(), 274);
-    assert_eq!(
-        hash_tiles(256).unwrap().collect::<Vec<_>>(),
-        [tile(0, 0, 256), tile(1, 0, 1)]
-    );
+    assert_eq!(hash_tiles(256).unwrap().collect::<Vec<_>>(), [tile(0, 0, 256), tile(1, 0, 1)]);
     assert_eq!(hash_tiles(0).unwrap().count(), 0);
     assert!(hash_tiles(MAX_SIZE + 1).is_err());
     assert!(entry_bundles(MAX_SIZE + 1).is_err());
     // On the level of a full-size tree that can be walked: 127 hashes of 2^56 leaves.
     let last = hashes_on(MAX_LEVEL, MAX_SIZE);
-    assert_eq!(
-        tiles_of(TileKind::Hashes(MAX_LEVEL), last).collect::<Vec<_>>(),
-        [tile(7, 0, 127)]
-    );
+    assert_eq!(tiles_of(TileKind::Hashes(MAX_LEVEL), last).collect::<Vec<_>>(), [tile(7, 0, 127)]);
 }
 
 #[test]
@@ -136,10 +113,7 @@ fn tiles_have_32_bytes_for_each_hash() {
     for (len, width) in [(96, 2), (96, 4), (95, 3), (0, 1)] {
         assert_eq!(
             parse_hashes(&bytes[..len], width),
-            Err(TileError::TileLength {
-                expected: usize::from(width) * 32,
-                actual: len
-            })
+            Err(TileError::TileLength { expected: usize::from(width) * 32, actual: len })
         );
     }
     assert_eq!(parse_hashes(&[], 0), Err(TileError::Width(0)));
@@ -156,26 +130,14 @@ fn bundles_are_entries_with_their_lengths() {
     assert_eq!(bytes[7..9], [0xff, 0xff]);
     assert_eq!(parse_bundle(&bytes, 3).unwrap(), entries);
     assert_eq!(parse_bundle(&bytes, 4), Err(TileError::BundleTooShort(3)));
-    assert_eq!(
-        parse_bundle(&bytes, 2),
-        Err(TileError::BundleTooLong(2 + MAX_ENTRY_LEN))
-    );
-    assert_eq!(
-        parse_bundle(&bytes[..bytes.len() - 1], 3),
-        Err(TileError::BundleTooShort(2))
-    );
-    assert_eq!(
-        parse_bundle(&bytes[..3], 2),
-        Err(TileError::BundleTooShort(1))
-    );
+    assert_eq!(parse_bundle(&bytes, 2), Err(TileError::BundleTooLong(2 + MAX_ENTRY_LEN)));
+    assert_eq!(parse_bundle(&bytes[..bytes.len() - 1], 3), Err(TileError::BundleTooShort(2)));
+    assert_eq!(parse_bundle(&bytes[..3], 2), Err(TileError::BundleTooShort(1)));
     assert_eq!(parse_bundle(&[], 0), Err(TileError::Width(0)));
     assert_eq!(parse_bundle(&[], 257), Err(TileError::Width(257)));
     assert_eq!(
         encode_bundle(&[vec![0; MAX_ENTRY_LEN + 1]]),
-        Err(TileError::EntryTooLong {
-            entry: 0,
-            length: MAX_ENTRY_LEN + 1
-        })
+        Err(TileError::EntryTooLong { entry: 0, length: MAX_ENTRY_LEN + 1 })
     );
     assert_eq!(encode_bundle::<&[u8]>(&[]), Err(TileError::Width(0)));
 }
@@ -200,9 +162,7 @@ fn publish(leaves: &[Hash]) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn proofs_from_tiles_verify_and_ask_for_published_tiles_only() {
     let all = leaves(66_000);
-    for size in [
-        1u64, 2, 255, 256, 257, 511, 513, 65_535, 65_536, 65_537, 66_000,
-    ] {
+    for size in [1u64, 2, 255, 256, 257, 511, 513, 65_535, 65_536, 65_537, 66_000] {
         let tree = &all[..size as usize];
         let files = publish(tree);
         let asked = RefCell::new(0);
@@ -231,15 +191,7 @@ fn a_reader_refuses_nodes_outside_and_tiles_of_another_width() {
     let files = publish(&all);
     let honest = |path: &TilePath| parse_hashes(&files[&path.to_string()], path.width());
     let reader = TileReader::new(300, honest).unwrap();
-    for (level, index) in [
-        (0, 300),
-        (1, 150),
-        (8, 1),
-        (9, 0),
-        (63, 0),
-        (255, 0),
-        (0, u64::MAX),
-    ] {
+    for (level, index) in [(0, 300), (1, 150), (8, 1), (9, 0), (63, 0), (255, 0), (0, u64::MAX)] {
         assert!(reader.node(level, index).is_err(), "{level} {index}");
     }
     assert!(inclusion_path(&reader, 0, 301).is_err());

@@ -10,11 +10,7 @@ const SIZE: u64 = 13;
 
 fn proof(index: u64, extra: Option<&[u8]>) -> TlogProof {
     let all = leaves(SIZE);
-    let checkpoint = Checkpoint {
-        origin: Origin::parse("example.com/fancylog").unwrap(),
-        size: SIZE,
-        root: mth(&all),
-    };
+    let checkpoint = Checkpoint { origin: Origin::parse("example.com/fancylog").unwrap(), size: SIZE, root: mth(&all) };
     let path = inclusion_path(&Store(&all), index, SIZE).unwrap();
     TlogProof::new(extra.map(<[u8]>::to_vec), index, path, sign(&checkpoint, 1)).unwrap()
 }
@@ -52,10 +48,7 @@ fn every_leaf_is_proven_by_its_own_proof_alone() {
             for (leaf, hash) in (0..).zip(&all) {
                 assert_eq!(again.verify(*hash, &key).is_ok(), leaf == index);
             }
-            assert!(matches!(
-                again.verify(all[index as usize], &signing_key(2).1),
-                Err(TlogProofError::Checkpoint(_))
-            ));
+            assert!(matches!(again.verify(all[index as usize], &signing_key(2).1), Err(TlogProofError::Checkpoint(_))));
         }
     }
 }
@@ -72,73 +65,28 @@ fn malformed_proofs_are_refused_each_with_its_cause() {
         (replaced("@v1", "@v2"), TlogProofError::Header),
         (replaced("@v1\n", "@v1\r\n"), TlogProofError::Header),
         (format!("\n{good}"), TlogProofError::Header),
-        (
-            replaced("extra eA==", "extra eB=="),
-            TlogProofError::Extra(Base64Error::LastCharacter(1)),
-        ),
-        (
-            replaced("extra eA==", "extra "),
-            TlogProofError::ExtraLength(0),
-        ),
+        (replaced("extra eA==", "extra eB=="), TlogProofError::Extra(Base64Error::LastCharacter(1))),
+        (replaced("extra eA==", "extra "), TlogProofError::ExtraLength(0)),
         (replaced("extra eA==\n", "extra\n"), TlogProofError::Index),
-        (
-            replaced("extra eA==\n", "extra eA==\nextra eA==\n"),
-            TlogProofError::Index,
-        ),
+        (replaced("extra eA==\n", "extra eA==\nextra eA==\n"), TlogProofError::Index),
         (replaced("index 12\n", ""), TlogProofError::Index),
         (replaced("index 12", "index 012"), TlogProofError::Index),
         (replaced("index 12", "index  12"), TlogProofError::Index),
         (replaced("index 12", "index -12"), TlogProofError::Index),
         (replaced("index 12", "Index 12"), TlogProofError::Index),
-        (
-            replaced("index 12", "index 13"),
-            TreeError::OutsideTree {
-                index: 13,
-                size: 13,
-            }
-            .into(),
-        ),
-        (
-            replaced("index 12", "index 0"),
-            TlogProofError::PathLength {
-                expected: 4,
-                actual: 2,
-            },
-        ),
+        (replaced("index 12", "index 13"), TreeError::OutsideTree { index: 13, size: 13 }.into()),
+        (replaced("index 12", "index 0"), TlogProofError::PathLength { expected: 4, actual: 2 }),
         (replaced(&first, "eA=="), TlogProofError::PathLine(0)),
-        (
-            replaced(&first, &format!("{first}\r")),
-            TlogProofError::PathLine(0),
-        ),
-        (
-            replaced(&first, &format!("{first}\n{first}")),
-            TlogProofError::PathLength {
-                expected: 2,
-                actual: 3,
-            },
-        ),
-        (
-            replaced(&first, &[first.as_str(); 500].join("\n")),
-            TlogProofError::PathLength {
-                expected: 2,
-                actual: 64,
-            },
-        ),
+        (replaced(&first, &format!("{first}\r")), TlogProofError::PathLine(0)),
+        (replaced(&first, &format!("{first}\n{first}")), TlogProofError::PathLength { expected: 2, actual: 3 }),
+        (replaced(&first, &[first.as_str(); 500].join("\n")), TlogProofError::PathLength { expected: 2, actual: 64 }),
     ];
     for (text, error) in cases {
         assert_eq!(parse(&text), Err(error), "{text}");
     }
     // Everything behind the empty line is the checkpoint's own.
-    for text in [
-        replaced("\n\n", "\n\n\n"),
-        format!("{good}\n"),
-        format!("{good}x"),
-        good.trim_end().to_owned(),
-    ] {
-        assert!(
-            matches!(parse(&text), Err(TlogProofError::Checkpoint(_))),
-            "{text}"
-        );
+    for text in [replaced("\n\n", "\n\n\n"), format!("{good}\n"), format!("{good}x"), good.trim_end().to_owned()] {
+        assert!(matches!(parse(&text), Err(TlogProofError::Checkpoint(_))), "{text}");
     }
 }
 
@@ -153,10 +101,7 @@ fn bounds_are_exact() {
         Err(TlogProofError::ExtraLength(MAX_EXTRA_LEN + 1))
     );
     let long = vec![b'\n'; MAX_PROOF_LEN + 1];
-    assert_eq!(
-        TlogProof::parse(&long),
-        Err(TlogProofError::TooLong(MAX_PROOF_LEN + 1))
-    );
+    assert_eq!(TlogProof::parse(&long), Err(TlogProofError::TooLong(MAX_PROOF_LEN + 1)));
     assert_eq!(TlogProof::parse(&long[1..]), Err(TlogProofError::Header));
 }
 

@@ -18,10 +18,7 @@ pub struct CompactRange {
 impl CompactRange {
     /// The empty tree.
     pub fn empty() -> CompactRange {
-        CompactRange {
-            size: 0,
-            nodes: Vec::new(),
-        }
+        CompactRange { size: 0, nodes: Vec::new() }
     }
 
     /// The tree of `size` leaves with this frontier, the largest subtree first.
@@ -34,11 +31,7 @@ impl CompactRange {
         check_size(size)?;
         let expected = size.count_ones() as usize;
         if nodes.len() != expected {
-            return Err(TreeError::Frontier {
-                size,
-                expected,
-                actual: nodes.len(),
-            });
+            return Err(TreeError::Frontier { size, expected, actual: nodes.len() });
         }
         Ok(CompactRange { size, nodes })
     }
@@ -64,11 +57,7 @@ impl CompactRange {
         // Each complete subtree at the right edge of the same height merges with the new one.
         let merges = self.size.trailing_ones() as usize;
         let keep = self.nodes.len().saturating_sub(merges);
-        let merged = self
-            .nodes
-            .drain(keep..)
-            .rev()
-            .fold(leaf, |right, left| node_hash(left, right));
+        let merged = self.nodes.drain(keep..).rev().fold(leaf, |right, left| node_hash(left, right));
         self.nodes.push(merged);
         self.size += 1;
         Ok(())
@@ -76,12 +65,7 @@ impl CompactRange {
 
     /// The tree's root: O(log size) node hashes; for the empty tree SHA-256 of nothing.
     pub fn root(&self) -> Hash {
-        let folded = self
-            .nodes
-            .iter()
-            .rev()
-            .copied()
-            .reduce(|right, left| node_hash(left, right));
+        let folded = self.nodes.iter().rev().copied().reduce(|right, left| node_hash(left, right));
         folded.unwrap_or(Hash::OF_EMPTY)
     }
 }

@@ -2,9 +2,7 @@
 
 use crate::hash::Hash;
 
-use super::{
-    TreeError, check_index, check_size, consistency_ranges, inclusion_ranges, is_subtree, node_hash,
-};
+use super::{TreeError, check_index, check_size, consistency_ranges, inclusion_ranges, is_subtree, node_hash};
 
 /// A store that can answer for the complete subtrees of one tree.
 ///
@@ -49,11 +47,7 @@ pub enum ReadError<E: std::error::Error + 'static> {
 /// # Errors
 /// [`TreeError::NotASubtree`] unless `lo` is a multiple of the smallest power of two that is not
 /// below `hi - lo`; [`ReadError::Node`].
-pub fn subtree_hash<R: HashReader + ?Sized>(
-    reader: &R,
-    lo: u64,
-    hi: u64,
-) -> Result<Hash, ReadError<R::Error>> {
+pub fn subtree_hash<R: HashReader + ?Sized>(reader: &R, lo: u64, hi: u64) -> Result<Hash, ReadError<R::Error>> {
     if !is_subtree(lo, hi) {
         return Err(TreeError::NotASubtree { lo, hi }.into());
     }
@@ -64,13 +58,7 @@ pub fn subtree_hash<R: HashReader + ?Sized>(
         let level = rest.trailing_zeros();
         rest &= rest - 1;
         let (level, index) = (level as u8, (lo + rest) >> level);
-        let left = reader
-            .node(level, index)
-            .map_err(|source| ReadError::Node {
-                level,
-                index,
-                source,
-            })?;
+        let left = reader.node(level, index).map_err(|source| ReadError::Node { level, index, source })?;
         hash = Some(match hash {
             None => left,
             Some(right) => node_hash(left, right),
@@ -102,9 +90,7 @@ pub fn inclusion_path<R: HashReader + ?Sized>(
     size: u64,
 ) -> Result<Vec<Hash>, ReadError<R::Error>> {
     check_index(index, size)?;
-    inclusion_ranges(index, size)
-        .map(|(lo, hi)| subtree_hash(reader, lo, hi))
-        .collect()
+    inclusion_ranges(index, size).map(|(lo, hi)| subtree_hash(reader, lo, hi)).collect()
 }
 
 /// The consistency path between the trees of the first `old` and the first `new` leaves (RFC 6962,
@@ -124,8 +110,5 @@ pub fn consistency_path<R: HashReader + ?Sized>(
     if old == 0 || old == new {
         return Ok(Vec::new());
     }
-    consistency_ranges(old, new)
-        .into_iter()
-        .map(|(lo, hi)| subtree_hash(reader, lo, hi))
-        .collect()
+    consistency_ranges(old, new).into_iter().map(|(lo, hi)| subtree_hash(reader, lo, hi)).collect()
 }

@@ -143,26 +143,16 @@ fn a_frontier_has_one_hash_for_each_set_bit() {
     assert!(CompactRange::from_nodes(5, vec![hash; 2]).is_ok());
     assert_eq!(
         CompactRange::from_nodes(5, vec![hash; 3]),
-        Err(TreeError::Frontier {
-            size: 5,
-            expected: 2,
-            actual: 3
-        })
+        Err(TreeError::Frontier { size: 5, expected: 2, actual: 3 })
     );
-    assert_eq!(
-        CompactRange::from_nodes(1 << 63, vec![hash]),
-        Err(TreeError::TooLarge(1 << 63))
-    );
+    assert_eq!(CompactRange::from_nodes(1 << 63, vec![hash]), Err(TreeError::TooLarge(1 << 63)));
 }
 
 #[test]
 fn the_largest_tree_is_full() {
     let mut range = CompactRange::from_nodes(MAX_SIZE, vec![Hash::OF_EMPTY; 63]).unwrap();
     let before = range.clone();
-    assert_eq!(
-        range.push(Hash::OF_EMPTY),
-        Err(TreeError::TooLarge(1 << 63))
-    );
+    assert_eq!(range.push(Hash::OF_EMPTY), Err(TreeError::TooLarge(1 << 63)));
     assert_eq!(range, before);
 }
 
@@ -207,26 +197,11 @@ fn proofs_reach_the_largest_size_and_their_documented_lengths() {
 #[test]
 fn sizes_and_indexes_out_of_bounds_are_refused() {
     let (hash, beyond) = (Hash::OF_EMPTY, MAX_SIZE + 1);
-    assert_eq!(
-        root_from_inclusion(hash, 0, beyond, &[]),
-        Err(TreeError::TooLarge(beyond))
-    );
-    assert_eq!(
-        root_from_inclusion(hash, 0, 0, &[]),
-        Err(TreeError::OutsideTree { index: 0, size: 0 })
-    );
-    assert_eq!(
-        verify_consistency(0, beyond, &[], hash, hash),
-        Err(TreeError::TooLarge(beyond))
-    );
-    assert_eq!(
-        verify_consistency(u64::MAX, u64::MAX, &[], hash, hash),
-        Err(TreeError::TooLarge(u64::MAX))
-    );
-    assert_eq!(
-        verify_consistency(1, 2, &[], hash, hash),
-        Err(TreeError::PathTooShort(0))
-    );
+    assert_eq!(root_from_inclusion(hash, 0, beyond, &[]), Err(TreeError::TooLarge(beyond)));
+    assert_eq!(root_from_inclusion(hash, 0, 0, &[]), Err(TreeError::OutsideTree { index: 0, size: 0 }));
+    assert_eq!(verify_consistency(0, beyond, &[], hash, hash), Err(TreeError::TooLarge(beyond)));
+    assert_eq!(verify_consistency(u64::MAX, u64::MAX, &[], hash, hash), Err(TreeError::TooLarge(u64::MAX)));
+    assert_eq!(verify_consistency(1, 2, &[], hash, hash), Err(TreeError::PathTooShort(0)));
     assert!(root_at(&Store(&[]), beyond).is_err());
     assert!(inclusion_path(&Store(&[]), 0, 0).is_err());
     for (lo, hi) in [(0, 0), (1, 3), (4, 4), (6, 5), (0, beyond), (2, 6)] {
@@ -256,19 +231,10 @@ mod certificate_transparency {
     }
 
     fn data() -> Vec<Hash> {
-        [
-            "",
-            "00",
-            "10",
-            "2021",
-            "3031",
-            "40414243",
-            "5051525354555657",
-            "606162636465666768696a6b6c6d6e6f",
-        ]
-        .iter()
-        .map(|text| leaf_hash(&hex::decode(text).unwrap()))
-        .collect()
+        ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
+            .iter()
+            .map(|text| leaf_hash(&hex::decode(text).unwrap()))
+            .collect()
     }
 
     const ROOTS: [&str; 8] = [
@@ -361,14 +327,7 @@ impl HashReader for Failing<'_> {
 fn a_store_that_fails_is_named_in_the_error() {
     let all = leaves(7);
     let error = inclusion_path(&Failing(Store(&all), (1, 2)), 0, 7).unwrap_err();
-    assert!(matches!(
-        error,
-        ReadError::Node {
-            level: 1,
-            index: 2,
-            source: Gone
-        }
-    ));
+    assert!(matches!(error, ReadError::Node { level: 1, index: 2, source: Gone }));
     inclusion_path(&Failing(Store(&all), (1, 2)), 0, 4).unwrap();
 }
 

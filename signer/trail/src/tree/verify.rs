@@ -10,12 +10,7 @@ use super::{TreeError, check_index, check_size, node_hash};
 /// # Errors
 /// [`TreeError::TooLarge`], [`TreeError::OutsideTree`], [`TreeError::PathTooShort`],
 /// [`TreeError::PathTooLong`].
-pub fn root_from_inclusion(
-    leaf: Hash,
-    index: u64,
-    size: u64,
-    path: &[Hash],
-) -> Result<Hash, TreeError> {
+pub fn root_from_inclusion(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Result<Hash, TreeError> {
     check_index(index, size)?;
     let (mut node, mut last) = (index, size - 1);
     let mut root = leaf;
@@ -43,19 +38,10 @@ pub fn root_from_inclusion(
 ///
 /// # Errors
 /// Those of [`root_from_inclusion`], and [`TreeError::RootMismatch`].
-pub fn verify_inclusion(
-    leaf: Hash,
-    index: u64,
-    size: u64,
-    path: &[Hash],
-    root: Hash,
-) -> Result<(), TreeError> {
+pub fn verify_inclusion(leaf: Hash, index: u64, size: u64, path: &[Hash], root: Hash) -> Result<(), TreeError> {
     let actual = root_from_inclusion(leaf, index, size, path)?;
     if actual != root {
-        return Err(TreeError::RootMismatch {
-            expected: root,
-            actual,
-        });
+        return Err(TreeError::RootMismatch { expected: root, actual });
     }
     Ok(())
 }
@@ -78,10 +64,7 @@ pub fn verify_consistency(
 ) -> Result<(), TreeError> {
     check_size(new_size)?;
     if old_size > new_size {
-        return Err(TreeError::Shrinks {
-            old: old_size,
-            new: new_size,
-        });
+        return Err(TreeError::Shrinks { old: old_size, new: new_size });
     }
     if old_size == 0 || old_size == new_size {
         return verify_trivial(old_size, new_size, path, old_root, new_root);
@@ -90,11 +73,7 @@ pub fn verify_consistency(
         return Err(TreeError::PathTooShort(0));
     };
     // The root of a complete old tree is the first hash of the path and is not repeated in it.
-    let (first, rest) = if old_size.is_power_of_two() {
-        (old_root, path)
-    } else {
-        (head, tail)
-    };
+    let (first, rest) = if old_size.is_power_of_two() { (old_root, path) } else { (head, tail) };
     let (mut node, mut last) = (old_size - 1, new_size - 1);
     let complete = node.trailing_ones();
     node >>= complete;
@@ -131,11 +110,7 @@ fn verify_trivial(
     if !path.is_empty() {
         return Err(TreeError::PathTooLong(path.len()));
     }
-    let old = if old_size == 0 {
-        Hash::OF_EMPTY
-    } else {
-        old_root
-    };
+    let old = if old_size == 0 { Hash::OF_EMPTY } else { old_root };
     let new = if old_size == new_size { old } else { new_root };
     same_roots(old, new, old_root, new_root)
 }
@@ -143,16 +118,10 @@ fn verify_trivial(
 /// Compares the roots that a proof leads to with those that the caller holds.
 fn same_roots(old: Hash, new: Hash, old_root: Hash, new_root: Hash) -> Result<(), TreeError> {
     if old != old_root {
-        return Err(TreeError::OldRootMismatch {
-            expected: old_root,
-            actual: old,
-        });
+        return Err(TreeError::OldRootMismatch { expected: old_root, actual: old });
     }
     if new != new_root {
-        return Err(TreeError::RootMismatch {
-            expected: new_root,
-            actual: new,
-        });
+        return Err(TreeError::RootMismatch { expected: new_root, actual: new });
     }
     Ok(())
 }

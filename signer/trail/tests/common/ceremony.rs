@@ -7,8 +7,8 @@ use countersign_trail::admin::{AdminState, Documents};
 use countersign_trail::base64;
 use countersign_trail::control::{Body, GenesisBody, Head, PersonSignature, PlanBody, TrailBody};
 use countersign_trail::document::{
-    DocumentError, FirstRecord, Genesis, GenesisKey, Member, Mode, Plan, REQUIRED_ATTRIBUTES, Role,
-    TokenFacts, TokenPlan, TokenRole, TrailPlan, planned_keys,
+    DocumentError, FirstRecord, Genesis, GenesisKey, Member, Mode, Plan, REQUIRED_ATTRIBUTES, Role, TokenFacts,
+    TokenPlan, TokenRole, TrailPlan, planned_keys,
 };
 use countersign_trail::dsse;
 use countersign_trail::hash::Hash;
@@ -74,16 +74,8 @@ pub(crate) struct Ceremony {
 impl Ceremony {
     /// Four administrators, two approvals, a gateway, an auditor, one trail in each mode.
     pub(crate) fn new() -> Ceremony {
-        let people = [
-            ("alice", "ed25519"),
-            ("bob", "ecdsa"),
-            ("carol", "ed25519"),
-            ("dave", "ed25519"),
-        ];
-        let people: Vec<Person> = people
-            .iter()
-            .map(|(id, kind)| Person::new(id, kind))
-            .collect();
+        let people = [("alice", "ed25519"), ("bob", "ecdsa"), ("carol", "ed25519"), ("dave", "ed25519")];
+        let people: Vec<Person> = people.iter().map(|(id, kind)| Person::new(id, kind)).collect();
         let plan = plan(&people);
         Ceremony::of(people, plan)
     }
@@ -103,10 +95,7 @@ impl Ceremony {
         let first_records = first_records(&plan, plan_hash, &made);
         let records = first_records
             .iter()
-            .map(|(trail, bytes)| FirstRecord {
-                leaf_hash: leaf_hash(bytes),
-                trail: trail.clone(),
-            })
+            .map(|(trail, bytes)| FirstRecord { leaf_hash: leaf_hash(bytes), trail: trail.clone() })
             .collect();
         let genesis = Genesis {
             created: time(60),
@@ -122,15 +111,7 @@ impl Ceremony {
             v: 1,
         };
         let fingerprint = store.put(genesis.to_bytes().unwrap());
-        Ceremony {
-            people,
-            plan,
-            keys,
-            genesis,
-            fingerprint,
-            first_records,
-            store,
-        }
+        Ceremony { people, plan, keys, genesis, fingerprint, first_records, store }
     }
 
     pub(crate) fn genesis_bytes(&self) -> Vec<u8> {
@@ -141,27 +122,17 @@ impl Ceremony {
     pub(crate) fn signature_of(&mut self, person: usize) -> PersonSignature {
         let person = &self.people[person];
         let armor = person.sign(Act::Genesis, &self.genesis.to_bytes().unwrap());
-        PersonSignature {
-            key: person.key.fingerprint(),
-            member: person.id.clone(),
-            document: self.store.put(armor),
-        }
+        PersonSignature { key: person.key.fingerprint(), member: person.id.clone(), document: self.store.put(armor) }
     }
 
     /// Every administrator's signature, sorted by member.
     pub(crate) fn signatures(&mut self) -> Vec<PersonSignature> {
-        (0..self.people.len())
-            .map(|person| self.signature_of(person))
-            .collect()
+        (0..self.people.len()).map(|person| self.signature_of(person)).collect()
     }
 
     /// The body of admin record 1.
     pub(crate) fn seal(&self, signatures: Vec<PersonSignature>) -> Body {
-        Body::Genesis(GenesisBody {
-            genesis: self.fingerprint,
-            heads: self.first_heads(),
-            signatures,
-        })
+        Body::Genesis(GenesisBody { genesis: self.fingerprint, heads: self.first_heads(), signatures })
     }
 
     /// The heads of all trails at size 1.
@@ -177,9 +148,7 @@ impl Ceremony {
 
     /// The kid that issues for a purpose in a trail.
     pub(crate) fn kid(&self, purpose: Purpose, trail: Option<&str>) -> Kid {
-        let of = |key: &&GenesisKey| {
-            key.purpose == purpose && key.trail.as_ref().map(Origin::as_str) == trail
-        };
+        let of = |key: &&GenesisKey| key.purpose == purpose && key.trail.as_ref().map(Origin::as_str) == trail;
         self.genesis.keys.iter().find(of).unwrap().kid
     }
 
@@ -223,11 +192,7 @@ impl Ceremony {
 }
 
 pub(crate) fn head(trail: &str, size: u64, root: Hash) -> Head {
-    Head {
-        root,
-        size,
-        trail: origin(trail),
-    }
+    Head { root, size, trail: origin(trail) }
 }
 
 /// The bytes of a control record.
@@ -297,10 +262,7 @@ pub(crate) fn member(id: &str, role: Role) -> Member {
 }
 
 fn token_plan(label: &str, serial: &str) -> TokenPlan {
-    TokenPlan {
-        label: label.to_owned(),
-        serial: serial.to_owned(),
-    }
+    TokenPlan { label: label.to_owned(), serial: serial.to_owned() }
 }
 
 fn token_facts(role: TokenRole, plan: &TokenPlan) -> TokenFacts {
@@ -322,9 +284,7 @@ fn genesis_key(key: &SoftKey, seed: u8, slot: &Slot) -> GenesisKey {
     let probe = probe(key, INSTANCE, seed);
     GenesisKey {
         algorithm,
-        attributes: REQUIRED_ATTRIBUTES
-            .map(|(name, value)| (name.to_owned(), value))
-            .into(),
+        attributes: REQUIRED_ATTRIBUTES.map(|(name, value)| (name.to_owned(), value)).into(),
         cka_id: hex::encode([seed; 16]),
         kid: key.kid(),
         origin: "generated".to_owned(),
@@ -371,11 +331,7 @@ fn first_records(plan: &Plan, plan_hash: Hash, keys: &[GenesisKey]) -> BTreeMap<
             Mode::Record => Purpose::Record,
             Mode::Batch => Purpose::Checkpoint,
         };
-        let body = Body::Trail(TrailBody {
-            admin_seq: 0,
-            admin_trail: plan.admin_trail.clone(),
-            mode: trail.mode,
-        });
+        let body = Body::Trail(TrailBody { admin_seq: 0, admin_trail: plan.admin_trail.clone(), mode: trail.mode });
         let bytes = control_bytes(header(&trail.origin, admin_leaf, purpose), &body);
         records.insert(trail.origin.clone(), bytes);
     }
@@ -383,16 +339,9 @@ fn first_records(plan: &Plan, plan_hash: Hash, keys: &[GenesisKey]) -> BTreeMap<
 }
 
 /// Asserts that a rule of `document` is what is broken, and that its text holds `problem`.
-pub(crate) fn broken_rule(
-    result: Result<impl std::fmt::Debug, DocumentError>,
-    document: &str,
-    problem: &str,
-) {
+pub(crate) fn broken_rule(result: Result<impl std::fmt::Debug, DocumentError>, document: &str, problem: &str) {
     match result {
-        Err(DocumentError::Rule {
-            document: of,
-            problem: found,
-        }) => {
+        Err(DocumentError::Rule { document: of, problem: found }) => {
             assert_eq!(of, document);
             assert!(found.contains(problem), "{found:?} lacks {problem:?}");
         }

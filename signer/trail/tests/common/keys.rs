@@ -15,17 +15,13 @@ impl SoftKey {
         let private = [seed; 32];
         match algorithm {
             Algorithm::Ed25519 => SoftKey::Ed25519(private.into()),
-            Algorithm::EcdsaP256 => {
-                SoftKey::EcdsaP256(p256::ecdsa::SigningKey::from_slice(&private).unwrap())
-            }
+            Algorithm::EcdsaP256 => SoftKey::EcdsaP256(p256::ecdsa::SigningKey::from_slice(&private).unwrap()),
         }
     }
 
     pub(crate) fn public(&self) -> PublicKey {
         match self {
-            SoftKey::Ed25519(key) => {
-                PublicKey::from_raw(Algorithm::Ed25519, key.verifying_key().as_bytes())
-            }
+            SoftKey::Ed25519(key) => PublicKey::from_raw(Algorithm::Ed25519, key.verifying_key().as_bytes()),
             SoftKey::EcdsaP256(key) => {
                 let point = key.verifying_key().to_sec1_point(false);
                 PublicKey::from_raw(Algorithm::EcdsaP256, point.as_bytes())

@@ -21,11 +21,7 @@ impl Person {
         let args = ["-q", "-t", kind, "-N", "", "-C", id, "-f", "key"];
         ssh_keygen(dir.path(), &args, b"");
         let line = std::fs::read_to_string(dir.path().join("key.pub")).unwrap();
-        Person {
-            id: MemberId::parse(id).unwrap(),
-            key: SshPublicKey::parse(line.trim_end_matches('\n')).unwrap(),
-            dir,
-        }
+        Person { id: MemberId::parse(id).unwrap(), key: SshPublicKey::parse(line.trim_end_matches('\n')).unwrap(), dir }
     }
 
     /// The armored signature over `document` for `act`.
@@ -37,11 +33,7 @@ impl Person {
 
 fn ssh_keygen(dir: &Path, args: &[&str], input: &[u8]) -> Vec<u8> {
     let output = run(dir, args, input);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
@@ -49,18 +41,7 @@ fn ssh_keygen(dir: &Path, args: &[&str], input: &[u8]) -> Vec<u8> {
 /// `allowed_signers` and the signature in `armor`.
 pub(crate) fn ssh_keygen_verify(dir: &Path, member: &str, document: &str) -> bool {
     let namespace = Act::Genesis.namespace();
-    let args = [
-        "-Y",
-        "verify",
-        "-f",
-        "allowed_signers",
-        "-I",
-        member,
-        "-n",
-        namespace,
-        "-s",
-        "armor",
-    ];
+    let args = ["-Y", "verify", "-f", "allowed_signers", "-I", member, "-n", namespace, "-s", "armor"];
     run(dir, &args, document.as_bytes()).status.success()
 }
 

@@ -15,9 +15,7 @@ use countersign_trail::keys::{Algorithm, Kid};
 use countersign_trail::origin::Origin;
 use countersign_trail::part::commitment;
 use countersign_trail::receipt::{Receipt, ReceiptProof};
-use countersign_trail::record::{
-    Category, Content, Decision, Event, EventResult, Header, Link, Record,
-};
+use countersign_trail::record::{Category, Content, Decision, Event, EventResult, Header, Link, Record};
 use countersign_trail::signing::RECORD_PAYLOAD_TYPE;
 use countersign_trail::time::Timestamp;
 use countersign_trail::tlog_proof::TlogProof;
@@ -79,19 +77,10 @@ impl Appliance {
 
     /// With this body in admin record 1.
     pub(crate) fn sealed_by(ceremony: Ceremony, seal: &Body) -> Appliance {
-        let stored = |bytes: &Vec<u8>| Stored {
-            bytes: bytes.clone(),
-            parts: Vec::new(),
-        };
+        let stored = |bytes: &Vec<u8>| Stored { bytes: bytes.clone(), parts: Vec::new() };
         let first = ceremony.first_records.iter();
-        let trails = first
-            .map(|(trail, bytes)| (trail.clone(), vec![stored(bytes)]))
-            .collect();
-        let mut appliance = Appliance {
-            ceremony,
-            trails,
-            clock: 200,
-        };
+        let trails = first.map(|(trail, bytes)| (trail.clone(), vec![stored(bytes)])).collect();
+        let mut appliance = Appliance { ceremony, trails, clock: 200 };
         appliance.control(ADMIN_TRAIL, seal);
         appliance
     }
@@ -128,12 +117,7 @@ impl Appliance {
     }
 
     fn mode(&self, trail: &Origin) -> Mode {
-        let plan = self
-            .ceremony
-            .plan
-            .trails
-            .iter()
-            .find(|plan| plan.origin == *trail);
+        let plan = self.ceremony.plan.trails.iter().find(|plan| plan.origin == *trail);
         plan.map_or(Mode::Batch, |plan| plan.mode)
     }
 
@@ -163,45 +147,27 @@ impl Appliance {
     /// The header of the next record.
     fn header(&mut self, trail: &str) -> Header {
         let records = self.records(trail);
-        let (seq, prev) = (
-            records.len() as u64,
-            leaf_hash(&records[records.len() - 1].bytes),
-        );
+        let (seq, prev) = (records.len() as u64, leaf_hash(&records[records.len() - 1].bytes));
         self.clock += 1;
         let kids = vec![self.record_kid(trail)];
-        Header {
-            trail: origin(trail),
-            seq,
-            time: time(self.clock),
-            prev,
-            kids,
-        }
+        Header { trail: origin(trail), seq, time: time(self.clock), prev, kids }
     }
 
     pub(crate) fn push(&mut self, trail: &str, record: &Record, parts: Vec<PartLine>) {
         let bytes = record.to_bytes().unwrap();
-        self.trails
-            .get_mut(&origin(trail))
-            .unwrap()
-            .push(Stored { bytes, parts });
+        self.trails.get_mut(&origin(trail)).unwrap().push(Stored { bytes, parts });
     }
 
     /// Appends a control record.
     pub(crate) fn control(&mut self, trail: &str, body: &Body) {
         let header = self.header(trail);
-        let record = Record {
-            header,
-            content: Content::Control(body.to_control().unwrap()),
-        };
+        let record = Record { header, content: Content::Control(body.to_control().unwrap()) };
         self.push(trail, &record, Vec::new());
     }
 
     pub(crate) fn last_time(&self, trail: &str) -> Timestamp {
         let records = self.records(trail);
-        Record::parse(&records[records.len() - 1].bytes)
-            .unwrap()
-            .header
-            .time
+        Record::parse(&records[records.len() - 1].bytes).unwrap().header.time
     }
 
     pub(crate) fn heartbeat(&mut self, trail: &str) {
@@ -212,27 +178,15 @@ impl Appliance {
     pub(crate) fn gap(&mut self, trail: &str) {
         let from = self.last_time(trail);
         self.clock += 3600;
-        let body = GapBody {
-            from,
-            reason: "stopped".to_owned(),
-            to: time(self.clock),
-        };
+        let body = GapBody { from, reason: "stopped".to_owned(), to: time(self.clock) };
         self.control(trail, &Body::Gap(body));
     }
 
     /// Appends `countersign.start` to the admin trail, with the heads of all trails.
     pub(crate) fn start(&mut self) {
-        let others = self
-            .trails
-            .iter()
-            .filter(|(trail, _)| trail.as_str() != ADMIN_TRAIL);
-        let heads = others.map(|(trail, records)| {
-            ceremony::head(
-                trail.as_str(),
-                records.len() as u64,
-                root(records, records.len()),
-            )
-        });
+        let others = self.trails.iter().filter(|(trail, _)| trail.as_str() != ADMIN_TRAIL);
+        let heads = others
+            .map(|(trail, records)| ceremony::head(trail.as_str(), records.len() as u64, root(records, records.len())));
         let body = Body::Start(StartBody {
             binary: Hash::of(b"binary"),
             config: Hash::of(b"config"),
@@ -261,27 +215,12 @@ impl Appliance {
             data,
         };
         let lines = vec![
-            given(
-                "facts",
-                "application/json",
-                format!("{{\"n\":\"{n}\"}}").into_bytes(),
-            ),
+            given("facts", "application/json", format!("{{\"n\":\"{n}\"}}").into_bytes()),
             given("request", "text/plain", format!("grüße {n}").into_bytes()),
-            PartLine::Withheld {
-                seq,
-                name: name("response"),
-                media_type: None,
-            },
+            PartLine::Withheld { seq, name: name("response"), media_type: None },
         ];
-        let kept = commitment(
-            &name("response"),
-            "text/plain",
-            &salt("response"),
-            b"kept by the client",
-        );
-        let parts = lines
-            .iter()
-            .map(|line| (line.name().clone(), line.commitment().unwrap_or(kept)));
+        let kept = commitment(&name("response"), "text/plain", &salt("response"), b"kept by the client");
+        let parts = lines.iter().map(|line| (line.name().clone(), line.commitment().unwrap_or(kept)));
         let event = Event {
             type_name: TypeName::parse("llm.completion").unwrap(),
             category: Category::Normal,
@@ -292,19 +231,12 @@ impl Appliance {
             links,
             parts: parts.collect(),
         };
-        let record = Record {
-            header,
-            content: Content::Event(event),
-        };
+        let record = Record { header, content: Content::Event(event) };
         self.push(trail, &record, lines);
     }
 
     pub(crate) fn sign_checkpoint(&self, trail: &str, size: u64, root: Hash) -> SignedCheckpoint {
-        let checkpoint = Checkpoint {
-            origin: origin(trail),
-            size,
-            root,
-        };
+        let checkpoint = Checkpoint { origin: origin(trail), size, root };
         let key = self.key(self.checkpoint_kid(trail));
         let signature = key.sign(checkpoint.text().as_bytes());
         SignedCheckpoint::assemble(&checkpoint, &key.public(), &signature).unwrap()
@@ -324,19 +256,11 @@ impl Appliance {
             let signature = self.key(kid).sign(&dsse::pae(RECORD_PAYLOAD_TYPE, &bytes));
             return Receipt::new(bytes, kid, ReceiptProof::Signature(signature)).unwrap();
         }
-        let leaves: Vec<Hash> = records
-            .iter()
-            .map(|record| leaf_hash(&record.bytes))
-            .collect();
+        let leaves: Vec<Hash> = records.iter().map(|record| leaf_hash(&record.bytes)).collect();
         let path = path_of(&leaves, seq as usize);
         let checkpoint = self.checkpoint(trail, records.len() as u64);
         let proof = TlogProof::new(None, seq, path, checkpoint).unwrap();
-        Receipt::new(
-            bytes,
-            self.checkpoint_kid(trail),
-            ReceiptProof::Inclusion(Box::new(proof)),
-        )
-        .unwrap()
+        Receipt::new(bytes, self.checkpoint_kid(trail), ReceiptProof::Inclusion(Box::new(proof))).unwrap()
     }
 
     /// The evidence, whole.
@@ -365,35 +289,18 @@ impl Appliance {
                 self.export_trail(&mut writer, trail, export, &mut bundle);
             }
         }
-        let payload = writer
-            .manifest_statement(time(90_000), 1, export.withheld.clone())
-            .unwrap();
-        let signature = self
-            .evidence_key()
-            .sign(&dsse::pae(dsse::STATEMENT, &payload));
+        let payload = writer.manifest_statement(time(90_000), 1, export.withheld.clone()).unwrap();
+        let signature = self.evidence_key().sign(&dsse::pae(dsse::STATEMENT, &payload));
         bundle.extend(writer.finish(&signature).unwrap());
         bundle
     }
 
-    fn export_trail(
-        &self,
-        writer: &mut BundleWriter,
-        trail: &Origin,
-        export: &Export,
-        bundle: &mut Vec<u8>,
-    ) {
+    fn export_trail(&self, writer: &mut BundleWriter, trail: &Origin, export: &Export, bundle: &mut Vec<u8>) {
         let all = &self.trails[trail];
         let size = export.sizes.get(trail).copied().unwrap_or(all.len() as u64);
         let records = &all[..size as usize];
-        bundle.extend(
-            writer
-                .begin_trail(&self.checkpoint(trail.as_str(), size))
-                .unwrap(),
-        );
-        let bytes: Vec<&[u8]> = records
-            .iter()
-            .map(|record| record.bytes.as_slice())
-            .collect();
+        bundle.extend(writer.begin_trail(&self.checkpoint(trail.as_str(), size)).unwrap());
+        let bytes: Vec<&[u8]> = records.iter().map(|record| record.bytes.as_slice()).collect();
         for (n, tile) in (0..).zip(bytes.chunks(256)) {
             bundle.extend(writer.entries_tile(n, tile).unwrap());
         }
@@ -409,16 +316,8 @@ impl Appliance {
             for (n, tile) in (0..).zip(bytes.chunks(256)) {
                 let made: Vec<Vec<u8>> = tile.iter().map(sign).collect();
                 let lines = tile.iter().zip(&made);
-                let lines = lines.map(|(record, signature)| RecordSignature {
-                    record,
-                    kid,
-                    signature,
-                });
-                bundle.extend(
-                    writer
-                        .signatures_tile(n, &lines.collect::<Vec<_>>())
-                        .unwrap(),
-                );
+                let lines = lines.map(|(record, signature)| RecordSignature { record, kid, signature });
+                bundle.extend(writer.signatures_tile(n, &lines.collect::<Vec<_>>()).unwrap());
             }
         }
         for (n, tile) in (0..).zip(records.chunks(256)) {
@@ -431,16 +330,9 @@ impl Appliance {
 
 fn withhold(part: &PartLine, names: &[PartName]) -> PartLine {
     match part {
-        PartLine::Given {
-            seq,
-            name,
-            media_type,
-            ..
-        } if names.contains(name) => PartLine::Withheld {
-            seq: *seq,
-            name: name.clone(),
-            media_type: Some(media_type.clone()),
-        },
+        PartLine::Given { seq, name, media_type, .. } if names.contains(name) => {
+            PartLine::Withheld { seq: *seq, name: name.clone(), media_type: Some(media_type.clone()) }
+        }
         other => other.clone(),
     }
 }
@@ -461,11 +353,8 @@ fn path_of(leaves: &[Hash], index: usize) -> Vec<Hash> {
     }
     let split = leaves.len().next_power_of_two() / 2;
     let (left, right) = leaves.split_at(split);
-    let (mut path, sibling) = if index < split {
-        (path_of(left, index), right)
-    } else {
-        (path_of(right, index - split), left)
-    };
+    let (mut path, sibling) =
+        if index < split { (path_of(left, index), right) } else { (path_of(right, index - split), left) };
     let mut range = CompactRange::empty();
     for leaf in sibling {
         range.push(*leaf).unwrap();

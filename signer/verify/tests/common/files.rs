@@ -3,9 +3,7 @@
 use countersign_trail::archive::{Archive, ArchiveWriter};
 use countersign_trail::checkpoint::SignedCheckpoint;
 use countersign_trail::dsse::{self, Envelope, Signature};
-use countersign_trail::evidence::{
-    Digest, MANIFEST_FILE, Statement, Subject, TrailHead, tile_rows,
-};
+use countersign_trail::evidence::{Digest, MANIFEST_FILE, Statement, Subject, TrailHead, tile_rows};
 use countersign_trail::hash::Hash;
 use countersign_trail::keys::Kid;
 use countersign_trail::tiles::{encode_bundle, encode_hashes, parse_bundle};
@@ -20,12 +18,7 @@ pub(crate) struct Files(pub(crate) Vec<(String, Vec<u8>)>);
 impl Files {
     pub(crate) fn of(bundle: &[u8]) -> Files {
         let archive = Archive::parse(bundle).unwrap();
-        Files(
-            archive
-                .iter()
-                .map(|(name, content)| (name.to_owned(), content.to_vec()))
-                .collect(),
-        )
+        Files(archive.iter().map(|(name, content)| (name.to_owned(), content.to_vec())).collect())
     }
 
     /// The archive over these files; the manifest is as it is.
@@ -62,11 +55,7 @@ impl Files {
     }
 
     pub(crate) fn rename(&mut self, from: &str, to: &str) {
-        self.0
-            .iter_mut()
-            .find(|(found, _)| found == from)
-            .unwrap()
-            .0 = to.to_owned();
+        self.0.iter_mut().find(|(found, _)| found == from).unwrap().0 = to.to_owned();
     }
 
     pub(crate) fn statement(&self) -> Statement {
@@ -80,35 +69,21 @@ impl Files {
         let mut statement = files.statement();
         files.remove(MANIFEST_FILE);
         let subject = |(name, content): &(String, Vec<u8>)| Subject {
-            digest: Digest {
-                sha256: Hash::of(content),
-            },
+            digest: Digest { sha256: Hash::of(content) },
             name: name.clone(),
         };
         statement.subject = files.0.iter().map(subject).collect();
         statement.predicate.kid = kid;
-        let checkpoints = files
-            .0
-            .iter()
-            .filter(|(name, _)| name.ends_with("/checkpoint"));
+        let checkpoints = files.0.iter().filter(|(name, _)| name.ends_with("/checkpoint"));
         let head = |(_, content): &(String, Vec<u8>)| {
             let signed = SignedCheckpoint::parse(content).ok()?;
             let checkpoint = signed.checkpoint();
-            Some(TrailHead {
-                origin: checkpoint.origin.clone(),
-                root: checkpoint.root,
-                size: checkpoint.size,
-            })
+            Some(TrailHead { origin: checkpoint.origin.clone(), root: checkpoint.root, size: checkpoint.size })
         };
         statement.predicate.trails = checkpoints.filter_map(head).collect();
         let payload = statement.to_bytes().unwrap();
         let sig = key.sign(&dsse::pae(dsse::STATEMENT, &payload));
-        let envelope = Envelope::new(
-            dsse::STATEMENT,
-            payload,
-            vec![Signature { keyid: kid, sig }],
-        )
-        .unwrap();
+        let envelope = Envelope::new(dsse::STATEMENT, payload, vec![Signature { keyid: kid, sig }]).unwrap();
         files.0.push((MANIFEST_FILE.to_owned(), envelope.to_json()));
         files.pack()
     }
@@ -124,10 +99,7 @@ impl Files {
     pub(crate) fn set_records(&mut self, trail: &str, records: &[Vec<u8>]) {
         let (name, _) = self.tile(trail, "tile/entries/000");
         *self.get_mut(&name) = encode_bundle(records).unwrap();
-        self.rename(
-            &name,
-            &format!("{}tile/entries/000.p/{}", folder(trail), records.len()),
-        );
+        self.rename(&name, &format!("{}tile/entries/000.p/{}", folder(trail), records.len()));
     }
 
     /// Makes the trail's hash tile from its records.
@@ -136,21 +108,13 @@ impl Files {
         let (name, _) = self.tile(trail, "tile/0/000");
         let rows = tile_rows(records.iter().map(|record| leaf_hash(record)).collect());
         *self.get_mut(&name) = encode_hashes(&rows[0]).unwrap();
-        self.rename(
-            &name,
-            &format!("{}tile/0/000.p/{}", folder(trail), records.len()),
-        );
+        self.rename(&name, &format!("{}tile/0/000.p/{}", folder(trail), records.len()));
     }
 
     /// The full name and width of a trail's partial tile.
     fn tile(&self, trail: &str, start: &str) -> (String, u16) {
         let start = format!("{}{start}.p/", folder(trail));
-        let name = self
-            .0
-            .iter()
-            .map(|(name, _)| name)
-            .find(|name| name.starts_with(&start))
-            .unwrap();
+        let name = self.0.iter().map(|(name, _)| name).find(|name| name.starts_with(&start)).unwrap();
         (name.clone(), name[start.len()..].parse().unwrap())
     }
 }

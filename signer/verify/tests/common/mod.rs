@@ -17,9 +17,7 @@ use countersign_verify::{Check, Options, Report, Verdict, verify};
 
 /// The check with this name of this trail (of the whole bundle, for none).
 pub(crate) fn check<'a>(report: &'a Report, name: &str, trail: Option<&str>) -> &'a Check {
-    let wanted = |check: &&Check| {
-        check.name == name && check.trail.as_ref().map(|trail| trail.as_str()) == trail
-    };
+    let wanted = |check: &&Check| check.name == name && check.trail.as_ref().map(|trail| trail.as_str()) == trail;
     match report.checks.iter().find(wanted) {
         Some(check) => check,
         None => panic!("no check {name} of {trail:?} in {:#?}", report.checks),
@@ -28,10 +26,7 @@ pub(crate) fn check<'a>(report: &'a Report, name: &str, trail: Option<&str>) -> 
 
 /// The names of every check with this verdict.
 pub(crate) fn with_verdict(report: &Report, verdict: Verdict) -> Vec<&'static str> {
-    let wanted = report
-        .checks
-        .iter()
-        .filter(|check| check.verdict == verdict);
+    let wanted = report.checks.iter().filter(|check| check.verdict == verdict);
     wanted.map(|check| check.name).collect()
 }
 

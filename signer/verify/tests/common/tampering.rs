@@ -16,12 +16,8 @@ pub(crate) enum Manifest {
     Genuine,
 }
 
-pub(crate) const MANIFESTS: [Manifest; 4] = [
-    Manifest::Left,
-    Manifest::Rogue { genuine_kid: false },
-    Manifest::Rogue { genuine_kid: true },
-    Manifest::Genuine,
-];
+pub(crate) const MANIFESTS: [Manifest; 4] =
+    [Manifest::Left, Manifest::Rogue { genuine_kid: false }, Manifest::Rogue { genuine_kid: true }, Manifest::Genuine];
 
 pub(crate) fn pack(appliance: &Appliance, files: &Files, manifest: Manifest) -> Vec<u8> {
     let genuine = appliance.evidence_key();
@@ -36,44 +32,19 @@ pub(crate) fn pack(appliance: &Appliance, files: &Files, manifest: Manifest) -> 
 
 /// Checks that evidence is refused with this outcome under every manifest, and that under a genuine
 /// one it is these checks that refuse it.
-pub(crate) fn refused(
-    appliance: &Appliance,
-    files: &Files,
-    outcome: Outcome,
-    checks: &[&str],
-) -> Report {
+pub(crate) fn refused(appliance: &Appliance, files: &Files, outcome: Outcome, checks: &[&str]) -> Report {
     let mut last = None;
     for manifest in MANIFESTS {
         let report = verify_pinned(appliance, &pack(appliance, files, manifest));
-        let expected = if manifest == Manifest::Genuine {
-            outcome
-        } else {
-            Outcome::Tampered
-        };
-        assert_eq!(
-            report.outcome,
-            expected,
-            "{manifest:?}\n{}",
-            text::render(&report)
-        );
-        let by_manifest = failed(&report)
-            .into_iter()
-            .any(|name| name.starts_with("manifest"));
-        assert_eq!(
-            by_manifest,
-            manifest != Manifest::Genuine,
-            "{}",
-            text::render(&report)
-        );
+        let expected = if manifest == Manifest::Genuine { outcome } else { Outcome::Tampered };
+        assert_eq!(report.outcome, expected, "{manifest:?}\n{}", text::render(&report));
+        let by_manifest = failed(&report).into_iter().any(|name| name.starts_with("manifest"));
+        assert_eq!(by_manifest, manifest != Manifest::Genuine, "{}", text::render(&report));
         last = Some(report);
     }
     let report = last.unwrap();
     for name in checks {
-        assert!(
-            failed(&report).contains(name),
-            "{name}:\n{}",
-            text::render(&report)
-        );
+        assert!(failed(&report).contains(name), "{name}:\n{}", text::render(&report));
     }
     report
 }

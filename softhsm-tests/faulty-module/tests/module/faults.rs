@@ -13,10 +13,7 @@ use crate::support::{self, Algorithm, Key, in_client, refusal, shared};
 const DIGEST: [u8; 32] = [7; 32];
 
 fn set(rules: &[(Function, Which, Action)]) {
-    let rules: Vec<Rule> = rules
-        .iter()
-        .map(|&(function, which, action)| Rule::new(function, which, action))
-        .collect();
+    let rules: Vec<Rule> = rules.iter().map(|&(function, which, action)| Rule::new(function, which, action)).collect();
     write_control(&shared(), &rules).unwrap();
 }
 
@@ -46,39 +43,19 @@ fn return_values_by_number_range_and_every() {
         set(&[]);
         sign().unwrap();
     };
-    in_client(
-        concat!(module_path!(), "::return_values_by_number_range_and_every"),
-        client,
-        |bench| {
-            let transcript = Transcript::read(&bench.dir()).unwrap();
-            let answers = transcript
-                .asked()
-                .map(|asked| asked.answer.clone().unwrap());
-            let answers: Vec<_> = answers
-                .map(|a| (a.rv, a.injected, a.signature.is_some()))
-                .collect();
-            let (signed, refused) = ((0, false, true), |rv| (rv, true, false));
-            let expected = [
-                signed,
-                refused(0x30),
-                signed,
-                refused(0x32),
-                refused(0x32),
-                signed,
-                refused(0xB3),
-                refused(0xB3),
-                signed,
-            ];
-            assert_eq!(answers, expected);
-            assert!(transcript.asked().all(|asked| asked.input == DIGEST));
-            let log = call_log(&bench.dir()).unwrap();
-            let refused = log
-                .iter()
-                .find(|line| (line.function, line.n) == (Function::C_Sign, 2))
-                .unwrap();
-            assert_eq!(refused.outcome, Outcome::Returned(0x30));
-        },
-    );
+    in_client(concat!(module_path!(), "::return_values_by_number_range_and_every"), client, |bench| {
+        let transcript = Transcript::read(&bench.dir()).unwrap();
+        let answers = transcript.asked().map(|asked| asked.answer.clone().unwrap());
+        let answers: Vec<_> = answers.map(|a| (a.rv, a.injected, a.signature.is_some())).collect();
+        let (signed, refused) = ((0, false, true), |rv| (rv, true, false));
+        let expected =
+            [signed, refused(0x30), signed, refused(0x32), refused(0x32), signed, refused(0xB3), refused(0xB3), signed];
+        assert_eq!(answers, expected);
+        assert!(transcript.asked().all(|asked| asked.input == DIGEST));
+        let log = call_log(&bench.dir()).unwrap();
+        let refused = log.iter().find(|line| (line.function, line.n) == (Function::C_Sign, 2)).unwrap();
+        assert_eq!(refused.outcome, Outcome::Returned(0x30));
+    });
 }
 
 #[test]
@@ -95,16 +72,9 @@ fn a_lock_out_never_reaches_the_token() {
         login().unwrap();
         assert_eq!(calls(&shared(), Function::C_Login).unwrap(), 3);
     };
-    in_client(
-        concat!(module_path!(), "::a_lock_out_never_reaches_the_token"),
-        client,
-        |bench| {
-            assert!(!support::any_file_holds(
-                &bench.dir(),
-                support::PIN.as_bytes()
-            ));
-        },
-    );
+    in_client(concat!(module_path!(), "::a_lock_out_never_reaches_the_token"), client, |bench| {
+        assert!(!support::any_file_holds(&bench.dir(), support::PIN.as_bytes()));
+    });
 }
 
 #[test]
@@ -113,16 +83,8 @@ fn latency_is_at_least_what_was_asked() {
         let session = support::session();
         let key = Key::generate(&session, Algorithm::Ed25519, b"k", "k");
         set(&[
-            (
-                Function::C_Sign,
-                Which::From(2),
-                Action::Latency(Duration::from_millis(80)),
-            ),
-            (
-                Function::C_Sign,
-                Which::Only(2),
-                Action::Latency(Duration::from_millis(70)),
-            ),
+            (Function::C_Sign, Which::From(2), Action::Latency(Duration::from_millis(80))),
+            (Function::C_Sign, Which::Only(2), Action::Latency(Duration::from_millis(70))),
             (Function::C_Sign, Which::Only(3), Action::Return(0x30)),
         ]);
         let timed = || {
@@ -131,32 +93,21 @@ fn latency_is_at_least_what_was_asked() {
         };
         timed().0.unwrap();
         let (slow, took) = timed();
-        assert!(
-            slow.is_ok() && took >= Duration::from_millis(150),
-            "both latencies, not {took:?}"
-        );
+        assert!(slow.is_ok() && took >= Duration::from_millis(150), "both latencies, not {took:?}");
         let (failed, took) = timed();
         assert_eq!(refusal(failed), RvError::DeviceError);
-        assert!(
-            took >= Duration::from_millis(80),
-            "a latency before the error, not {took:?}"
-        );
+        assert!(took >= Duration::from_millis(80), "a latency before the error, not {took:?}");
     };
-    in_client(
-        concat!(module_path!(), "::latency_is_at_least_what_was_asked"),
-        client,
-        |_| {},
-    );
+    in_client(concat!(module_path!(), "::latency_is_at_least_what_was_asked"), client, |_| {});
 }
 
 #[test]
 fn a_garbage_signature_does_not_verify() {
     let client = || {
         let session = support::session();
-        for (algorithm, id, input) in [
-            (Algorithm::Ed25519, b"e", &b"a message"[..]),
-            (Algorithm::P256, b"p", &DIGEST[..]),
-        ] {
+        for (algorithm, id, input) in
+            [(Algorithm::Ed25519, b"e", &b"a message"[..]), (Algorithm::P256, b"p", &DIGEST[..])]
+        {
             let key = Key::generate(&session, algorithm, id, "k");
             let next = calls(&shared(), Function::C_Sign).unwrap() + 1;
             set(&[(Function::C_Sign, Which::Only(next), Action::Garbage)]);
@@ -164,26 +115,13 @@ fn a_garbage_signature_does_not_verify() {
             let good = key.sign(&session, input).unwrap();
             let point = key.point(&session);
             assert_eq!(garbage.len(), 64);
-            assert!(
-                !support::verifies(algorithm, &point, input, &garbage),
-                "{algorithm:?}"
-            );
-            assert!(
-                support::verifies(algorithm, &point, input, &good),
-                "{algorithm:?}"
-            );
+            assert!(!support::verifies(algorithm, &point, input, &garbage), "{algorithm:?}");
+            assert!(support::verifies(algorithm, &point, input, &good), "{algorithm:?}");
             let transcript = Transcript::read(&shared()).unwrap();
             let asked = transcript.asked().find(|asked| asked.n == next).unwrap();
             let answer = asked.answer.as_ref().unwrap();
-            assert_eq!(
-                (answer.injected, answer.signature.as_ref()),
-                (true, Some(&garbage))
-            );
+            assert_eq!((answer.injected, answer.signature.as_ref()), (true, Some(&garbage)));
         }
     };
-    in_client(
-        concat!(module_path!(), "::a_garbage_signature_does_not_verify"),
-        client,
-        |_| {},
-    );
+    in_client(concat!(module_path!(), "::a_garbage_signature_does_not_verify"), client, |_| {});
 }

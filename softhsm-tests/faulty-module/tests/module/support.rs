@@ -56,37 +56,16 @@ impl Bench {
         let tokens = folder.path().join("tokens");
         std::fs::create_dir(&tokens).unwrap();
         std::fs::create_dir(folder.path().join("shared")).unwrap();
-        let configuration = format!(
-            "directories.tokendir = {}\nlog.level = ERROR\n",
-            tokens.display()
-        );
+        let configuration = format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display());
         std::fs::write(folder.path().join("softhsm2.conf"), configuration).unwrap();
         let made = Command::new("softhsm2-util")
-            .args([
-                "--init-token",
-                "--free",
-                "--label",
-                LABEL,
-                "--so-pin",
-                SO_PIN,
-                "--pin",
-                PIN,
-            ])
+            .args(["--init-token", "--free", "--label", LABEL, "--so-pin", SO_PIN, "--pin", PIN])
             .env("SOFTHSM2_CONF", folder.path().join("softhsm2.conf"))
             .output()
             .expect("softhsm2-util runs; install the package softhsm2");
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
-        );
-        let (_, test) = test
-            .split_once("::")
-            .expect("a path with the crate in front");
-        Self {
-            folder,
-            test: test.to_owned(),
-        }
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let (_, test) = test.split_once("::").expect("a path with the crate in front");
+        Self { folder, test: test.to_owned() }
     }
 
     /// The folder shared with the faulty module.
@@ -101,10 +80,7 @@ impl Bench {
             .args(["--exact", &self.test, "--nocapture"])
             .env(ENV_ROLE, role)
             .env(ENV_DIR, self.dir())
-            .env(
-                ENV_MODULE,
-                find_softhsm().expect("SoftHSM's module; install the package softhsm2"),
-            )
+            .env(ENV_MODULE, find_softhsm().expect("SoftHSM's module; install the package softhsm2"))
             .env("SOFTHSM2_CONF", self.folder.path().join("softhsm2.conf"))
             .stdin(Stdio::null());
         command
@@ -114,37 +90,21 @@ impl Bench {
     pub(crate) fn run(&self, role: &str) -> String {
         let output = self.client(role).output().unwrap();
         let printed = printed(&output);
-        assert!(
-            output.status.success(),
-            "the client `{role}` failed ({}):\n{printed}",
-            output.status
-        );
-        assert!(
-            printed.contains("1 passed"),
-            "no test has the name {}:\n{printed}",
-            self.test
-        );
+        assert!(output.status.success(), "the client `{role}` failed ({}):\n{printed}", output.status);
+        assert!(printed.contains("1 passed"), "no test has the name {}:\n{printed}", self.test);
         printed
     }
 
     /// Runs a client that must not succeed, and returns how it ended and what it printed.
     pub(crate) fn run_to_failure(&self, role: &str) -> (ExitStatus, String) {
         let output = self.client(role).output().unwrap();
-        assert!(
-            !output.status.success(),
-            "the client `{role}` succeeded:\n{}",
-            printed(&output)
-        );
+        assert!(!output.status.success(), "the client `{role}` succeeded:\n{}", printed(&output));
         (output.status, printed(&output))
     }
 }
 
 fn printed(output: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// Asks again until `ready` gives something.
@@ -154,10 +114,7 @@ pub(crate) fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T
         if let Some(value) = ready() {
             return value;
         }
-        assert!(
-            began.elapsed() < PATIENCE,
-            "waited {PATIENCE:?} in vain for {what}"
-        );
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -171,19 +128,14 @@ pub(crate) fn shared() -> PathBuf {
 pub(crate) fn initialized() -> Pkcs11 {
     let library = find_library().expect("cargo builds the library for the tests of its package");
     let pkcs11 = Pkcs11::new(library).unwrap();
-    pkcs11
-        .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
-        .unwrap();
+    pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
     pkcs11
 }
 
 /// The slot of the token.
 pub(crate) fn slot(pkcs11: &Pkcs11) -> Slot {
     let slots = pkcs11.get_slots_with_initialized_token().unwrap();
-    slots
-        .into_iter()
-        .find(|slot| pkcs11.get_token_info(*slot).unwrap().label() == LABEL)
-        .unwrap()
+    slots.into_iter().find(|slot| pkcs11.get_token_info(*slot).unwrap().label() == LABEL).unwrap()
 }
 
 pub(crate) fn pin() -> AuthPin {
@@ -221,53 +173,28 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    pub(crate) fn generate(
-        session: &Session,
-        algorithm: Algorithm,
-        id: &[u8],
-        label: &str,
-    ) -> Self {
+    pub(crate) fn generate(session: &Session, algorithm: Algorithm, id: &[u8], label: &str) -> Self {
         let (mechanism, parameters) = match algorithm {
             Algorithm::Ed25519 => (Mechanism::EccEdwardsKeyPairGen, ED25519.to_vec()),
             Algorithm::P256 => (Mechanism::EccKeyPairGen, P256.to_vec()),
         };
-        let name = [
-            Attribute::Token(true),
-            Attribute::Id(id.to_vec()),
-            Attribute::Label(label.as_bytes().to_vec()),
-        ];
+        let name = [Attribute::Token(true), Attribute::Id(id.to_vec()), Attribute::Label(label.as_bytes().to_vec())];
         let mut public = name.to_vec();
         public.extend([Attribute::EcParams(parameters), Attribute::Verify(true)]);
         let mut private = name.to_vec();
-        private.extend([
-            Attribute::Private(true),
-            Attribute::Sensitive(true),
-            Attribute::Sign(true),
-        ]);
-        let (public, private) = session
-            .generate_key_pair(&mechanism, &public, &private)
-            .unwrap();
-        Self {
-            algorithm,
-            private,
-            public,
-        }
+        private.extend([Attribute::Private(true), Attribute::Sensitive(true), Attribute::Sign(true)]);
+        let (public, private) = session.generate_key_pair(&mechanism, &public, &private).unwrap();
+        Self { algorithm, private, public }
     }
 
     /// A key made by another process.
     pub(crate) fn find(session: &Session, algorithm: Algorithm, id: &[u8]) -> Self {
         let find = |class| {
-            let found = session
-                .find_objects(&[Attribute::Class(class), Attribute::Id(id.to_vec())])
-                .unwrap();
+            let found = session.find_objects(&[Attribute::Class(class), Attribute::Id(id.to_vec())]).unwrap();
             assert_eq!(found.len(), 1, "one object has the id");
             found[0]
         };
-        Self {
-            algorithm,
-            private: find(ObjectClass::PRIVATE_KEY),
-            public: find(ObjectClass::PUBLIC_KEY),
-        }
+        Self { algorithm, private: find(ObjectClass::PRIVATE_KEY), public: find(ObjectClass::PUBLIC_KEY) }
     }
 
     pub(crate) fn sign(&self, session: &Session, input: &[u8]) -> Result<Vec<u8>, Error> {
@@ -276,17 +203,9 @@ impl Key {
 
     /// The public point, out of the OCTET STRING that SoftHSM wraps it in.
     pub(crate) fn point(&self, session: &Session) -> Vec<u8> {
-        let attributes = session
-            .get_attributes(self.public, &[AttributeType::EcPoint])
-            .unwrap();
-        let [Attribute::EcPoint(wrapped)] = attributes.as_slice() else {
-            panic!("no point: {attributes:?}")
-        };
-        assert_eq!(
-            wrapped[..2],
-            [0x04, u8::try_from(wrapped.len() - 2).unwrap()],
-            "a short OCTET STRING"
-        );
+        let attributes = session.get_attributes(self.public, &[AttributeType::EcPoint]).unwrap();
+        let [Attribute::EcPoint(wrapped)] = attributes.as_slice() else { panic!("no point: {attributes:?}") };
+        assert_eq!(wrapped[..2], [0x04, u8::try_from(wrapped.len() - 2).unwrap()], "a short OCTET STRING");
         wrapped[2..].to_vec()
     }
 }
@@ -296,17 +215,12 @@ pub(crate) fn verifies(algorithm: Algorithm, point: &[u8], input: &[u8], signatu
     match algorithm {
         Algorithm::Ed25519 => {
             let key = ed25519_dalek::VerifyingKey::from_bytes(point.try_into().unwrap()).unwrap();
-            key.verify_strict(
-                input,
-                &ed25519_dalek::Signature::from_slice(signature).unwrap(),
-            )
-            .is_ok()
+            key.verify_strict(input, &ed25519_dalek::Signature::from_slice(signature).unwrap()).is_ok()
         }
         Algorithm::P256 => {
             use p256::ecdsa::signature::hazmat::PrehashVerifier;
             let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(point).unwrap();
-            p256::ecdsa::Signature::from_slice(signature)
-                .is_ok_and(|sig| key.verify_prehash(input, &sig).is_ok())
+            p256::ecdsa::Signature::from_slice(signature).is_ok_and(|sig| key.verify_prehash(input, &sig).is_ok())
         }
     }
 }
@@ -321,10 +235,6 @@ pub(crate) fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> RvError {
 
 /// Whether any file of a folder holds these bytes.
 pub(crate) fn any_file_holds(dir: &Path, needle: &[u8]) -> bool {
-    let files = std::fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    files
-        .map(|path| std::fs::read(path).unwrap())
-        .any(|bytes| bytes.windows(needle.len()).any(|w| w == needle))
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|path| std::fs::read(path).unwrap()).any(|bytes| bytes.windows(needle.len()).any(|w| w == needle))
 }

@@ -22,7 +22,11 @@ struct Filter {
 }
 
 impl Audit {
-    pub(super) fn list_keys(&self, peer: Option<&Peer>, request: &ListKeysRequest) -> Result<ListKeysResponse, Refusal> {
+    pub(super) fn list_keys(
+        &self,
+        peer: Option<&Peer>,
+        request: &ListKeysRequest,
+    ) -> Result<ListKeysResponse, Refusal> {
         self.appliance.access.authorise_keys(peer, self.appliance.clock.now())?;
         let filter = Filter::of(request)?;
         if filter.trail.is_some() {
@@ -37,7 +41,10 @@ impl Filter {
     fn of(request: &ListKeysRequest) -> Result<Filter, Refusal> {
         let invalid = |message: String| Refusal::new(Reason::InvalidRequest, message);
         let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        let kid = given(&request.kid).map(|text| text.parse()).transpose().map_err(|error| invalid(format!("kid: {error}")))?;
+        let kid = given(&request.kid)
+            .map(|text| text.parse())
+            .transpose()
+            .map_err(|error| invalid(format!("kid: {error}")))?;
         let trail = given(&request.trail).map(|text| Origin::parse(&text)).transpose();
         let trail = trail.map_err(|error| invalid(format!("trail: {error}")))?;
         let at_time = given(&request.at_time).map(|text| text.parse()).transpose();
@@ -59,7 +66,8 @@ impl Filter {
 fn key(entry: &KeyEntry) -> Key {
     let signs_checkpoints = matches!(entry.purpose, Purpose::Checkpoint | Purpose::AdminCheckpoint);
     let trail = entry.trail.as_ref();
-    let vkey = trail.filter(|_| signs_checkpoints).and_then(|trail| VerifierKey::new(trail.as_str(), entry.key.clone()).ok());
+    let vkey =
+        trail.filter(|_| signs_checkpoints).and_then(|trail| VerifierKey::new(trail.as_str(), entry.key.clone()).ok());
     Key {
         kid: entry.key.kid().to_string(),
         algorithm: entry.key.algorithm().name().to_owned(),

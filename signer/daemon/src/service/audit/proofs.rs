@@ -15,11 +15,18 @@ use crate::store::tree::{StoredTree, TreeReadError};
 
 impl Audit {
     /// A proof under the newest checkpoint; where that does not cover the record yet, one is taken.
-    pub(super) async fn get_proof(&self, peer: Option<&Peer>, request: GetProofRequest) -> Result<GetProofResponse, Refusal> {
+    pub(super) async fn get_proof(
+        &self,
+        peer: Option<&Peer>,
+        request: GetProofRequest,
+    ) -> Result<GetProofResponse, Refusal> {
         let (trail, _) = self.readable(peer, &request.trail)?;
         let (no, seq, now) = (trail.facts().no, request.seq, trail.now());
         if seq >= now.signed {
-            return Err(Refusal::new(Reason::NotFound, format!("there is no signed record {seq}; the trail has {}", now.signed)));
+            return Err(Refusal::new(
+                Reason::NotFound,
+                format!("there is no signed record {seq}; the trail has {}", now.signed),
+            ));
         }
         if now.checkpoint <= seq {
             current_checkpoint(&self.appliance, &trail).await?;
@@ -32,7 +39,9 @@ impl Audit {
             let proof = TlogProof::new(None, seq, path, checkpoint).map_err(damaged)?;
             Ok(Some(proof.to_bytes()))
         });
-        let uncovered = || Refusal::new(Reason::NotFound, format!("no checkpoint covers record {seq}, and the trail takes no new one"));
+        let uncovered = || {
+            Refusal::new(Reason::NotFound, format!("no checkpoint covers record {seq}, and the trail takes no new one"))
+        };
         Ok(GetProofResponse { tlog_proof: proof.await?.ok_or_else(uncovered)?.into() })
     }
 
@@ -48,9 +57,13 @@ impl Audit {
         }
         let signed = trail.now().signed;
         if new > signed {
-            return Err(Refusal::new(Reason::NotFound, format!("new_size is {new}; the trail has {signed} signed records")));
+            return Err(Refusal::new(
+                Reason::NotFound,
+                format!("new_size is {new}; the trail has {signed} signed records"),
+            ));
         }
-        let path = self.read(move |snapshot| tree::consistency_path(&StoredTree::new(snapshot, no), old, new).map_err(path_error));
+        let path = self
+            .read(move |snapshot| tree::consistency_path(&StoredTree::new(snapshot, no), old, new).map_err(path_error));
         let bytes = |hash: Hash| hash.as_bytes().to_vec().into();
         Ok(GetConsistencyResponse { hashes: path.await?.into_iter().map(bytes).collect() })
     }

@@ -95,7 +95,9 @@ impl Wanted {
                 };
                 Ok(Wanted::Event(client, id))
             }
-            Some(Select::RequestId(id)) if (1..=MAX_REQUEST_ID_LEN).contains(&id.len()) => Ok(Wanted::Request(id.clone())),
+            Some(Select::RequestId(id)) if (1..=MAX_REQUEST_ID_LEN).contains(&id.len()) => {
+                Ok(Wanted::Request(id.clone()))
+            }
             Some(Select::RequestId(id)) => {
                 Err(invalid(format_args!("request_id has {} bytes; 1 to {MAX_REQUEST_ID_LEN} are allowed", id.len())))
             }
@@ -244,5 +246,11 @@ impl Filled {
 fn part(stored: StoredPart) -> v1::Part {
     let withheld = stored.content.is_none();
     let (salt, data) = stored.content.map(|(salt, data)| (salt.to_vec(), data)).unwrap_or_default();
-    v1::Part { name: stored.name.to_string(), media_type: stored.media_type, salt: salt.into(), data: data.into(), withheld }
+    v1::Part {
+        name: stored.name.to_string(),
+        media_type: stored.media_type,
+        salt: salt.into(),
+        data: data.into(),
+        withheld,
+    }
 }

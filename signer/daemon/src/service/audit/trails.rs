@@ -12,9 +12,9 @@ use crate::peer::Peer;
 use crate::reason::Refusal;
 use crate::sequencer::{TrailFacts, TrailHandle};
 use crate::signer::TokenSigner;
+use crate::store::ReadError;
 use crate::store::sqlite::reader::Snapshot;
 use crate::store::tree::StoredTree;
-use crate::store::ReadError;
 
 /// Version of the daemon.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -22,8 +22,13 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 impl Audit {
     /// The trails that `shown` lets through, by origin.
     pub(super) async fn trails(&self, shown: impl Fn(&Origin) -> bool) -> Result<Vec<Trail>, Refusal> {
-        let handles: Vec<TrailHandle> =
-            self.appliance.trails.iter().filter(|(origin, _)| shown(origin)).map(|(_, handle)| handle.clone()).collect();
+        let handles: Vec<TrailHandle> = self
+            .appliance
+            .trails
+            .iter()
+            .filter(|(origin, _)| shown(origin))
+            .map(|(_, handle)| handle.clone())
+            .collect();
         self.read(move |snapshot| {
             let rows = snapshot.trails()?;
             let describe = |handle: &TrailHandle| {
@@ -66,7 +71,8 @@ fn trail(snapshot: &Snapshot<'_>, facts: &TrailFacts, size: u64, latched: Option
         None => None,
         Some(seq) => snapshot.record(facts.no, seq)?,
     };
-    let last = last.map(|record| Record::parse(&record.bytes)).transpose().map_err(|error| damaged(error.to_string()))?;
+    let last =
+        last.map(|record| Record::parse(&record.bytes)).transpose().map_err(|error| damaged(error.to_string()))?;
     Ok(Trail {
         origin: facts.origin.to_string(),
         mode: facts.mode.word().to_owned(),

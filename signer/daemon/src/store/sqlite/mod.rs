@@ -104,7 +104,8 @@ pub fn backup(data_dir: &Path, to: &Path) -> Result<PathBuf, SchemaError> {
     rusqlite::backup::Backup::new(&from, &mut copy)?.run_to_completion(256, std::time::Duration::ZERO, None)?;
     drop(copy);
     drop(moment);
-    let synced = std::fs::File::open(&target).and_then(|file| file.sync_all()).and_then(|()| super::files::sync_dir(to));
+    let synced =
+        std::fs::File::open(&target).and_then(|file| file.sync_all()).and_then(|()| super::files::sync_dir(to));
     synced.map_err(|error| SchemaError::Setting(format!("cannot sync {}: {error}", target.display())))?;
     Ok(target)
 }

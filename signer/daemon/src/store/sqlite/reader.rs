@@ -168,8 +168,7 @@ impl Snapshot<'_> {
     /// The first record below `size` whose time is not before `at`; `size` where there is none.
     /// Times never go back in a trail, so this is a binary search.
     pub fn first_at(&self, trail: TrailNo, size: u64, at: Timestamp) -> Result<u64, ReadError> {
-        let mut query =
-            self.connection.prepare_cached("SELECT time FROM records WHERE id = ?1").map_err(engine)?;
+        let mut query = self.connection.prepare_cached("SELECT time FROM records WHERE id = ?1").map_err(engine)?;
         let (mut low, mut high) = (0, size);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -181,12 +180,20 @@ impl Snapshot<'_> {
 
     /// The newest stored checkpoint of a trail.
     pub fn newest_checkpoint(&self, trail: TrailNo) -> Result<Option<SignedNote>, ReadError> {
-        self.checkpoint_where(trail, "SELECT size, note FROM checkpoints WHERE trail = ?1 AND size >= ?2 ORDER BY size DESC LIMIT 1", 0)
+        self.checkpoint_where(
+            trail,
+            "SELECT size, note FROM checkpoints WHERE trail = ?1 AND size >= ?2 ORDER BY size DESC LIMIT 1",
+            0,
+        )
     }
 
     /// The smallest stored checkpoint of at least `size`.
     pub fn checkpoint_covering(&self, trail: TrailNo, size: u64) -> Result<Option<SignedNote>, ReadError> {
-        self.checkpoint_where(trail, "SELECT size, note FROM checkpoints WHERE trail = ?1 AND size >= ?2 ORDER BY size LIMIT 1", size)
+        self.checkpoint_where(
+            trail,
+            "SELECT size, note FROM checkpoints WHERE trail = ?1 AND size >= ?2 ORDER BY size LIMIT 1",
+            size,
+        )
     }
 
     fn checkpoint_where(&self, trail: TrailNo, sql: &str, size: u64) -> Result<Option<SignedNote>, ReadError> {

@@ -68,7 +68,9 @@ pub enum SchemaError {
     #[error("{0} is not a Countersign store (application id {1:#x})")]
     Foreign(String, i64),
     /// Another version's file.
-    #[error("{path} has schema version {found}, this daemon writes {SCHEMA_VERSION}: use the daemon that wrote it, or upgrade it")]
+    #[error(
+        "{path} has schema version {found}, this daemon writes {SCHEMA_VERSION}: use the daemon that wrote it, or upgrade it"
+    )]
     Version {
         /// The file.
         path: String,

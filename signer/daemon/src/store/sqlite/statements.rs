@@ -139,9 +139,12 @@ fn write_intent(
             intent.checkpoint_text,
             intent.mac,
         ])?;
-    connection
-        .prepare_cached("UPDATE trails SET size = ?2, leaf = ?3, time = ?4 WHERE no = ?1")?
-        .execute(params![trail, intent.next.size as i64, intent.next.leaf.as_bytes(), intent.next.time.as_micros()])?;
+    connection.prepare_cached("UPDATE trails SET size = ?2, leaf = ?3, time = ?4 WHERE no = ?1")?.execute(params![
+        trail,
+        intent.next.size as i64,
+        intent.next.leaf.as_bytes(),
+        intent.next.time.as_micros()
+    ])?;
     Ok(())
 }
 
@@ -166,8 +169,8 @@ fn write_record(
             .prepare_cached("INSERT INTO requests(trail, request_id, seq) VALUES (?1, ?2, ?3)")?
             .execute(params![trail, request_id, seq as i64])?;
     }
-    let mut part = connection
-        .prepare_cached("INSERT INTO parts(id, name, media_type, salt, data) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut part =
+        connection.prepare_cached("INSERT INTO parts(id, name, media_type, salt, data) VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for (ordinal, stored) in record.parts.iter().enumerate() {
         let (salt, data) = stored.content.as_ref().map(|(salt, data)| (&salt[..], &data[..])).unzip();
         part.execute(params![part_id(trail, seq, ordinal), stored.name.as_str(), stored.media_type, salt, data])?;
@@ -210,7 +213,8 @@ pub(super) fn put_document(connection: &Connection, bytes: &[u8]) -> rusqlite::R
 /// The next statement number of a key.
 pub(super) fn next_number(connection: &Connection, kid: &str) -> rusqlite::Result<u64> {
     let next: i64 =
-        connection.query_row("SELECT coalesce(max(number), 0) + 1 FROM statements WHERE kid = ?1", [kid], |row| row.get(0))?;
+        connection
+            .query_row("SELECT coalesce(max(number), 0) + 1 FROM statements WHERE kid = ?1", [kid], |row| row.get(0))?;
     Ok(next as u64)
 }
 

@@ -63,7 +63,9 @@ impl Writer {
     }
 
     pub(super) fn send(&self, command: Command) -> Result<(), AppendError> {
-        self.queue.try_send(command).map_err(|error| AppendError::NotStored(format!("the writer takes no more: {error}")))
+        self.queue
+            .try_send(command)
+            .map_err(|error| AppendError::NotStored(format!("the writer takes no more: {error}")))
     }
 }
 
@@ -160,9 +162,7 @@ fn single(connection: &mut Connection, command: Command) -> bool {
         known
     }
     match command {
-        Command::Append(step, reply) => {
-            flush(connection, &mut Clients::default(), &mut vec![(step, reply)])
-        }
+        Command::Append(step, reply) => flush(connection, &mut Clients::default(), &mut vec![(step, reply)]),
         Command::Latch(trail, reason, reply) => {
             answer(reply, transaction(connection, |c| statements::latch(c, trail, &reason)))
         }

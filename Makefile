@@ -1,0 +1,50 @@
+# Countersign. `make help` lists every command.
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test interop crash lint fmt deny bench fuzz docs clean
+
+# Debian packages: what the quickstart needs, and what the tests need besides.
+QUICKSTART_PACKAGES := softhsm2 openssh-client
+EVENTS := softhsm-tests/testdata/gateway-events.jsonl
+KEEP ?=
+
+help: ## List these commands
+	@echo "Countersign: signs the decisions of AI gateways with keys that cannot leave an HSM"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make quickstart KEEP=1 leaves the daemon running and prints how to talk to it"
+
+quickstart: ## Sign, export and verify 2,120 real events, end to end, under target/quickstart
+	@sh .ci/need $(QUICKSTART_PACKAGES)
+	cargo build --release --locked -p countersignd -p countersign-ctl -p countersign-verify -p countersign-stage --bins
+	target/release/quickstart target/quickstart $(EVENTS) $(if $(KEEP),--keep)
+
+test: ## Build and pass every test
+	@sh .ci/need $(QUICKSTART_PACKAGES) python3
+	cargo build --workspace --locked --bins --examples
+	cargo build -p countersign-faulty-module --locked
+	@sh .ci/run-tests
+
+interop: ## Check our formats with software that others wrote (Python, Node, OpenSSL, OpenSSH)
+	@sh .ci/need $(QUICKSTART_PACKAGES) openssl
+	cargo build --release --locked -p countersignd -p countersign-ctl -p countersign-verify -p countersign-stage --bins
+	sh softhsm-tests/interop/run.sh
+
+lint: fmt deny ## Check format, lints and dependencies
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fmt:
+	cargo fmt --all --check
+
+deny:
+	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+	cargo deny --offline check licenses bans sources
+
+docs: ## Build the book (docs/) and the API documentation
+	@command -v mdbook >/dev/null || cargo install mdbook --locked
+	mdbook build docs
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+clean: ## Remove everything that was built
+	cargo clean

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use countersign_hsm::PoolState;
 use countersign_trail::admin::AdminState;
-use countersign_trail::control::{Body, Head, HsmBody, PinBody, StartBody, TokenSerial};
+use countersign_trail::control::{Body, ClockBody, Head, HsmBody, PinBody, StartBody, TokenSerial};
 use countersign_trail::document::TokenRole;
 use countersign_trail::hash::Hash;
 use countersign_trail::origin::Origin;
@@ -83,6 +83,11 @@ impl AdminLog {
         let binary = hash_file(&std::env::current_exe().map_err(internal)?)?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         self.write(|heads| Body::Start(StartBody { binary, config, heads, tokens, version })).await
+    }
+
+    /// The clock stepped or was confirmed; the heads of `body` are filled in.
+    pub async fn clock(&self, body: ClockBody) -> Result<u64, Refusal> {
+        self.write(|heads| Body::Clock(ClockBody { heads, ..body })).await
     }
 
     /// A PIN latched or was cleared.

@@ -10,6 +10,7 @@ use countersign_trail::id::MemberId;
 use countersignd::config::Config;
 use countersignd::genesis::init::{self, Way};
 use countersignd::genesis::seal::{self, HandedIn};
+use countersignd::store::files::FolderLock;
 use countersignd::{logging, run};
 
 /// Signs the decisions of AI gateways with keys that cannot leave an HSM.
@@ -74,6 +75,9 @@ enum Command {
         #[arg(long)]
         token: String,
     },
+    /// Confirm, after a CLOCK_STEP, that the host's clock is right as it is now. The next start
+    /// records it and goes on.
+    ClockConfirm,
     /// The worker process; the daemon starts it.
     #[command(hide = true)]
     HsmWorker,
@@ -126,6 +130,10 @@ fn act(cli: Cli) -> anyhow::Result<()> {
                 Ok(countersignd::backup::backup(&config, &cli.config, &to, &mut std::io::stdout().lock())?)
             }
             Some(Command::PinClear { token }) => countersignd::pin::clear(&config, &token),
+            Some(Command::ClockConfirm) => {
+                let _lock = FolderLock::take(&config.data_dir)?;
+                Ok(run::clockwatch::confirm(&config.data_dir)?)
+            }
             Some(Command::HsmWorker) => Ok(()),
         }
     })

@@ -73,11 +73,7 @@ impl TokenSigner {
         messages: Vec<(Kid, Vec<u8>)>,
         recovery: Option<RecoveryProof>,
     ) -> Result<Vec<Bytes>, Refusal> {
-        let item = |(kid, message): &(Kid, Vec<u8>)| SignItem {
-            kid: *kid,
-            message: message.clone(),
-            recovery: recovery.clone(),
-        };
+        let item = |(kid, message): &(Kid, Vec<u8>)| SignItem { kid: *kid, message: message.clone(), recovery };
         let signatures = self.pool.sign(messages.iter().map(item).collect()).await.map_err(refusal)?;
         fail::point("sign");
         self.verify(messages, signatures).await

@@ -37,7 +37,7 @@ impl Timekeeper {
     }
 
     fn last(&self) -> Timestamp {
-        Timestamp::from_micros(self.floor.load(Ordering::Relaxed).max(0)).unwrap_or_else(|_| Timestamp::EPOCH)
+        Timestamp::from_micros(self.floor.load(Ordering::Relaxed).max(0)).unwrap_or(Timestamp::EPOCH)
     }
 
     /// Why nothing may be issued at present.

@@ -1,6 +1,7 @@
 //! The daemon's life: check, recover, serve, drain.
 
 pub mod bounds;
+pub mod clockwatch;
 mod serve;
 pub mod start;
 

@@ -11,11 +11,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tonic::transport::Server;
+use tower::util::MapResponseLayer;
 
-use super::RunError;
 use super::start::Started;
+use super::{RunError, clockwatch};
 use crate::appliance::Appliance;
 use crate::config::Config;
+use crate::decoding;
 use crate::http;
 use crate::service::audit::Audit;
 use crate::service::public::{Health, Public};
@@ -26,6 +28,8 @@ use crate::tls::{AcceptSettings, Tls, accept_loop, client_roots};
 /// streams.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Headers of one call: metadata and a trace context, with room.
+const MAX_HEADERS_BYTES: u32 = 16 << 10;
 /// How often gRPC health and metrics look at the tokens.
 const HEALTH_EVERY: Duration = Duration::from_millis(250);
 
@@ -41,6 +45,7 @@ pub(super) async fn serve(config: &Config, mut started: Started) -> Result<(), R
     let listener = TcpListener::bind(config.listen.grpc).await.map_err(io("listen.grpc"))?;
     let operations = TcpListener::bind(config.listen.operations).await.map_err(io("listen.operations"))?;
     let address = listener.local_addr().map_err(io("listen.grpc"))?;
+    let operations_address = operations.local_addr().map_err(io("listen.operations"))?;
     let (stop, stopping) = watch::channel(false);
     let mut sides = tokio::task::JoinSet::new();
     let health = Arc::new(Health::new(appliance.clone()));
@@ -58,6 +63,7 @@ pub(super) async fn serve(config: &Config, mut started: Started) -> Result<(), R
     for (role, token) in [(TokenRole::Record, &appliance.record_token), (TokenRole::Admin, &appliance.admin_token)] {
         sides.spawn(started.log.clone().watch(role, token.pool().state()));
     }
+    sides.spawn(clockwatch::watch(config.clock.clone(), appliance.clock.clone(), started.log.clone()));
     let fresh = tls.clone();
     sides.spawn(async move {
         if let Err(error) = fresh.keep_fresh().await {
@@ -71,7 +77,7 @@ pub(super) async fn serve(config: &Config, mut started: Started) -> Result<(), R
         metrics: appliance.metrics.clone(),
     };
     let server = tokio::spawn(grpc(config.clone(), appliance.clone(), health, listener, settings, stopped(stopping)));
-    tracing::info!(%address, genesis = %appliance.genesis, "serving");
+    tracing::info!(%address, %operations_address, genesis = %appliance.genesis, "serving");
     crate::notify::ready();
     let ended = until_stopped(&mut started).await;
     crate::notify::stopping();
@@ -123,12 +129,15 @@ async fn grpc(
         None => None,
     };
     Server::builder()
+        .layer(MapResponseLayer::new(decoding::with_reason))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits.streams_per_connection)
         .concurrency_limit_per_connection(limits.streams_per_connection as usize)
         .http2_keepalive_interval(Some(Duration::from_secs(limits.keepalive_seconds)))
         .http2_keepalive_timeout(Some(Duration::from_secs(limits.keepalive_timeout_seconds)))
+        .http2_max_header_list_size(MAX_HEADERS_BYTES)
+        .max_connection_age_grace(Duration::from_secs(limits.drain_seconds))
         .max_connection_age(Duration::from_secs(limits.max_connection_age_seconds))
         .add_service(health_service)
         .add_service(signing)

@@ -11,7 +11,7 @@ use countersign_trail::hash::Hash;
 use countersign_trail::origin::Origin;
 use tokio::task::JoinSet;
 
-use super::{RunError, bounds};
+use super::{RunError, bounds, clockwatch};
 use crate::access::Access;
 use crate::admin_log::AdminLog;
 use crate::appliance::Appliance;
@@ -80,6 +80,7 @@ pub async fn start(config: &Config, config_hash: Hash, fingerprint: Hash) -> Res
     let others = trails.values().filter(|trail| trail.facts().no != ADMIN_TRAIL_NO).cloned().collect();
     let log = Arc::new(AdminLog::new(&state, admin_trail, others, clock.clone()));
     record_start(config, &log, config_hash, vec![admin_serial, record_serial]).await?;
+    clockwatch::at_start(&config.clock, &config.data_dir, floor, &clock, &log).await.map_err(CeremonyError::from)?;
     let gateways =
         state.plan.members.iter().filter(|member| member.role == Role::Gateway).map(|member| member.id.clone());
     let started_at = clock.now();

@@ -11,6 +11,7 @@
 //! - [`gather`]: the next batch, and who waits for it.
 //! - [`batch`]: from gathered items to bytes to sign: pure.
 //! - [`recent`]: event ids that a reader may not have seen yet.
+//! - [`flight`]: what the HSM is working on.
 //! - [`task`]: the loop.
 //! - [`start`]: opening a trail: checks, recovery.
 //!
@@ -18,6 +19,7 @@
 //! is durable; a refused item costs no sequence number.
 
 pub mod batch;
+mod flight;
 mod gather;
 mod recent;
 pub mod start;
@@ -41,6 +43,9 @@ pub use task::Fatal;
 
 /// Groups that wait for a trail's sequencer; beyond that a group is refused as OVERLOADED.
 pub const QUEUE_GROUPS: usize = 4096;
+
+/// Events of one group in record mode: some 20 ms of signatures.
+const RECORD_MODE_GROUP: usize = 128;
 
 /// An event that was checked and whose parts are committed to.
 #[derive(Clone, Debug)]
@@ -162,9 +167,13 @@ impl TrailHandle {
         &self.facts
     }
 
-    /// The largest group that the sequencer takes.
+    /// The largest group that the sequencer takes. In record mode a signature each is made, so that
+    /// large groups would keep small ones waiting.
     pub fn max_group(&self) -> usize {
-        self.bounds.max_records
+        match self.facts.mode {
+            Mode::Batch => self.bounds.max_records,
+            Mode::Record => self.bounds.max_records.min(RECORD_MODE_GROUP),
+        }
     }
 
     /// What is known of the trail now.

@@ -18,9 +18,10 @@ use countersign_trail::tree::{self, CompactRange};
 use tokio::sync::{mpsc, watch};
 
 use super::batch::{Batch, BatchError, intent_digest};
+use super::flight::Flight;
 use super::gather::Gathering;
 use super::recent::Recent;
-use super::task::{Fatal, Flight, Task, first_signature_time};
+use super::task::{Fatal, Task, first_signature_time};
 use super::{Bounds, Published, QUEUE_GROUPS, TrailFacts, TrailHandle};
 use crate::metrics::Metrics;
 use crate::reason::{Reason, Refusal};

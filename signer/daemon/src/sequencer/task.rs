@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use countersign_hsm::RecoveryProof;
+use countersign_hsm::{MAX_BATCH_ITEMS, RecoveryProof};
 use countersign_trail::checkpoint::{Checkpoint, SignedCheckpoint};
 use countersign_trail::document::Mode;
 use countersign_trail::id::InstanceId;
@@ -13,8 +13,9 @@ use countersign_trail::tree::CompactRange;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::batch::{Batch, SealedBatch, SealedRecord, intent_digest};
-use super::gather::{Gathering, Waiter};
+use super::batch::{Batch, intent_digest};
+use super::flight::{Flight, Landed, Next, landed, seal};
+use super::gather::Gathering;
 use super::recent::Recent;
 use super::{Bounds, Group, Published, TrailFacts, Work};
 use crate::fail;
@@ -70,38 +71,6 @@ pub(super) struct Task<S> {
     pub(super) last_checkpoint: Instant,
     pub(super) draining: Option<oneshot::Sender<()>>,
     pub(super) signature_time: Duration,
-}
-
-type Signing = JoinHandle<Result<Vec<Bytes>, Refusal>>;
-
-/// What the HSM is working on: a durable intent, or a checkpoint alone.
-pub(super) struct Flight {
-    pub(super) batch: Option<Batch>,
-    pub(super) checkpoint: Option<Checkpoint>,
-    pub(super) waiters: Vec<Waiter>,
-    pub(super) messages: Vec<(Kid, Vec<u8>)>,
-    pub(super) recovery: Option<RecoveryProof>,
-    pub(super) signing: Option<Signing>,
-    pub(super) second: Option<JoinHandle<std::io::Result<()>>>,
-    pub(super) started: Instant,
-    pub(super) attempts: u32,
-    pub(super) retry_at: Instant,
-}
-
-/// A flight that landed.
-struct Landed {
-    batch: Option<Batch>,
-    waiters: Vec<Waiter>,
-    outcome: Option<Outcome>,
-    checkpoint: Option<SignedNote>,
-}
-
-/// What goes up next.
-struct Next {
-    batch: Batch,
-    waiters: Vec<Waiter>,
-    messages: Vec<(Kid, Vec<u8>)>,
-    proof: RecoveryProof,
 }
 
 impl<S: Store> Task<S> {
@@ -219,8 +188,10 @@ impl<S: Store> Task<S> {
         match self.facts.mode {
             Mode::Batch => self.bounds.max_records,
             Mode::Record => {
+                // One more signature is the checkpoint's.
+                let most = self.bounds.max_records.min(MAX_BATCH_ITEMS - 1);
                 let fit = self.bounds.signing.as_nanos() / self.signature_time.as_nanos().max(1);
-                usize::try_from(fit).unwrap_or(usize::MAX).clamp(1, self.bounds.max_records)
+                usize::try_from(fit).unwrap_or(usize::MAX).clamp(1, most)
             }
         }
     }
@@ -547,66 +518,8 @@ impl<S: Store> Task<S> {
     }
 }
 
-impl Flight {
-    pub(super) fn new(
-        batch: Option<Batch>,
-        checkpoint: Option<Checkpoint>,
-        waiters: Vec<Waiter>,
-        messages: Vec<(Kid, Vec<u8>)>,
-        recovery: Option<RecoveryProof>,
-    ) -> Flight {
-        let now = Instant::now();
-        Flight {
-            batch,
-            checkpoint,
-            waiters,
-            messages,
-            recovery,
-            signing: None,
-            second: None,
-            started: now,
-            attempts: 0,
-            retry_at: now,
-        }
-    }
-
-    /// Hands the messages to the HSM: the same bytes at every attempt.
-    pub(super) fn launch(&mut self, signer: &Arc<TokenSigner>) {
-        let (signer, messages, recovery) = (signer.clone(), self.messages.clone(), self.recovery.clone());
-        self.started = Instant::now();
-        self.signing = Some(tokio::spawn(async move { signer.sign(messages, recovery).await }));
-    }
-}
-
-/// Waits for the flight's signatures; for ever when there is no flight, or it waits for its retry.
-async fn landed(flight: &mut Option<Flight>) -> Result<Vec<Bytes>, Refusal> {
-    match flight.as_mut().and_then(|flight| flight.signing.as_mut()) {
-        None => std::future::pending().await,
-        Some(signing) => {
-            let joined = signing.await;
-            joined.unwrap_or_else(|error| Err(Refusal::new(Reason::Internal, format!("signing ended: {error}"))))
-        }
-    }
-}
-
 fn maybe_blocking<T>(items: usize, work: impl FnOnce() -> T) -> T {
     if items >= BLOCKING_ITEMS { tokio::task::block_in_place(work) } else { work() }
-}
-
-fn seal(batch: Batch, outcome: Outcome) -> SealedBatch {
-    let mut signatures = outcome.signatures.into_iter();
-    let records = batch.records.into_iter().map(|record| SealedRecord {
-        bytes: record.bytes,
-        leaf: record.leaf,
-        parts: record.parts,
-        signature: signatures.next(),
-    });
-    SealedBatch {
-        first_seq: batch.prev.size,
-        records: records.collect(),
-        tree: batch.tree,
-        checkpoint: outcome.checkpoint.map(|note| note.note),
-    }
 }
 
 /// The expected time of a signature before any was measured.

@@ -103,7 +103,7 @@ impl Audit {
     async fn get_head(&self, peer: Option<&Peer>, request: GetHeadRequest) -> Result<GetHeadResponse, Refusal> {
         let (trail, _) = self.readable(peer, &request.trail)?;
         let note = current_checkpoint(&self.appliance, &trail).await?;
-        Ok(GetHeadResponse { checkpoint: note.note.into() })
+        Ok(GetHeadResponse { checkpoint: note.note })
     }
 
     async fn get_document(
@@ -140,7 +140,7 @@ impl Audit {
         };
         let chunks = self.exporter.start(selection, Box::new(guard))?;
         let answers = ReceiverStream::new(chunks)
-            .map(|chunk| chunk.map(|bytes| ExportResponse { chunk: bytes.into() }).map_err(Status::from));
+            .map(|chunk| chunk.map(|bytes| ExportResponse { chunk: bytes }).map_err(Status::from));
         Ok(Box::pin(answers))
     }
 }

@@ -9,16 +9,20 @@ use countersign_proto::v1::{
     Answer, SignBatchRequest, SignBatchResponse, SignRequest, SignResponse, answer::Outcome as AnswerOutcome,
 };
 use countersign_trail::id::MemberId;
+use countersign_trail::origin::Origin;
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument;
 
 use super::submit::{self, Answered, Offer, Pending};
 use super::{answer, held};
 use crate::appliance::Appliance;
+use crate::decoding;
+use crate::logging::call_span;
 use crate::peer::Peer;
 use crate::reason::{Outcome, Reason, Refusal};
 use crate::sequencer::TrailHandle;
@@ -48,8 +52,10 @@ impl Signing {
         deadline: Option<Instant>,
     ) -> Result<Begun, Refusal> {
         let appliance = &self.appliance;
-        let trail = appliance.trail(&request.trail)?.clone();
-        let caller = appliance.access.authorise_write(peer, appliance.clock.now(), &trail.facts().origin)?;
+        // Authorised first: who may not write a trail does not learn whether it exists.
+        let origin = Origin::parse(&request.trail).map_err(|error| Refusal::new(Reason::InvalidRequest, error))?;
+        let caller = appliance.access.authorise_write(peer, appliance.clock.now(), &origin)?;
+        let trail = appliance.trail(origin.as_str())?.clone();
         let count = request.events.len() as u64;
         appliance.metrics.offered(&caller.id, count);
         let pending = self.admit(&trail, &caller.id, request, deadline).await;
@@ -168,9 +174,10 @@ type Answers = Pin<Box<dyn Stream<Item = Result<SignBatchResponse, Status>> + Se
 impl SigningService for Signing {
     async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
         let (peer, deadline) = (peer_of(&request), deadline(request.metadata()));
+        let span = call_span("Sign", request.metadata(), peer.as_ref());
         let SignRequest { trail, event, held } = request.into_inner();
         let request = SignBatchRequest { trail, events: event.into_iter().collect(), held };
-        let result = self.batch(peer.as_ref(), request, deadline).await.and_then(|mut signed| {
+        let result = self.batch(peer.as_ref(), request, deadline).instrument(span).await.and_then(|mut signed| {
             let answered = signed.answers.pop().unwrap_or_else(|| Err(Refusal::from(Reason::Internal)))?;
             Ok(SignResponse { signed: Some(answer::signed(&answered)), proof: signed.proofs.pop() })
         });
@@ -180,7 +187,8 @@ impl SigningService for Signing {
 
     async fn sign_batch(&self, request: Request<SignBatchRequest>) -> Result<Response<SignBatchResponse>, Status> {
         let (peer, deadline) = (peer_of(&request), deadline(request.metadata()));
-        let result = self.batch(peer.as_ref(), request.into_inner(), deadline).await;
+        let span = call_span("SignBatch", request.metadata(), peer.as_ref());
+        let result = self.batch(peer.as_ref(), request.into_inner(), deadline).instrument(span).await;
         self.appliance.metrics.operation("SignBatch", result.as_ref().map(|_| ()).map_err(Refusal::reason));
         Ok(Response::new(result?.into_response()))
     }
@@ -189,35 +197,42 @@ impl SigningService for Signing {
 
     async fn sign_stream(&self, request: Request<Streaming<SignBatchRequest>>) -> Result<Response<Answers>, Status> {
         let (peer, deadline) = (peer_of(&request), deadline_of_stream(request.metadata()));
+        let span = call_span("SignStream", request.metadata(), peer.as_ref());
         let mut requests = request.into_inner();
         // The order of this channel is the order of the answers; its bound is the window.
         let (window, answers) = mpsc::channel(STREAM_WINDOW);
         let service = self.clone();
-        tokio::spawn(async move {
-            while let Some(message) = requests.next().await {
-                let (reply, answer) = oneshot::channel();
-                // Room in the window first: a slow reader stops the reading of its requests.
-                if window.send(answer).await.is_err() {
-                    return;
-                }
-                let request = match message {
-                    Ok(request) => request,
-                    Err(status) => return drop(reply.send(Err(status))),
-                };
-                let wait = deadline.or_else(|| Some(Instant::now() + MAX_WAIT));
-                // Sequenced here, one message after the other; only the waiting is done aside.
-                let begun = service.begin(peer.as_ref(), request, wait).await;
-                let appliance = service.appliance.clone();
-                tokio::spawn(async move {
-                    let result = match begun {
-                        Ok(begun) => begun.finish().await,
-                        Err(refusal) => Err(refusal),
+        tokio::spawn(
+            async move {
+                while let Some(message) = requests.next().await {
+                    let (reply, answer) = oneshot::channel();
+                    // Room in the window first: a slow reader stops the reading of its requests.
+                    if window.send(answer).await.is_err() {
+                        return;
+                    }
+                    let request = match message {
+                        Ok(request) => request,
+                        Err(status) => {
+                            let status = decoding::refusal(&status).map_or(status, Status::from);
+                            return drop(reply.send(Err(status)));
+                        }
                     };
-                    appliance.metrics.operation("SignStream", result.as_ref().map(|_| ()).map_err(Refusal::reason));
-                    let _ = reply.send(result.map(Signed::into_response).map_err(Status::from));
-                });
+                    let wait = deadline.or_else(|| Some(Instant::now() + MAX_WAIT));
+                    // Sequenced here, one message after the other; only the waiting is done aside.
+                    let begun = service.begin(peer.as_ref(), request, wait).await;
+                    let appliance = service.appliance.clone();
+                    tokio::spawn(async move {
+                        let result = match begun {
+                            Ok(begun) => begun.finish().await,
+                            Err(refusal) => Err(refusal),
+                        };
+                        appliance.metrics.operation("SignStream", result.as_ref().map(|_| ()).map_err(Refusal::reason));
+                        let _ = reply.send(result.map(Signed::into_response).map_err(Status::from));
+                    });
+                }
             }
-        });
+            .instrument(span),
+        );
         let gone = |_| Status::from(Refusal::from(Reason::Internal));
         let answers = ReceiverStream::new(answers).then(move |answer| async move { answer.await.map_err(gone)? });
         Ok(Response::new(Box::pin(answers)))

@@ -65,6 +65,9 @@ enum Sorted {
     New(Box<Prepared>),
 }
 
+/// Where a group's answer arrives.
+type GroupReceiver = oneshot::Receiver<Result<GroupAnswer, Refusal>>;
+
 /// Events that were handed to the sequencer in their order; [`Pending::finish`] waits for them.
 pub struct Pending {
     offer: Offer,
@@ -72,7 +75,7 @@ pub struct Pending {
     answers: Vec<Option<Result<Answered, Refusal>>>,
     /// Events whose answer is a stored record: their place here and its sequence number.
     repeats: Vec<(usize, u64)>,
-    waiting: Vec<(Vec<usize>, Result<oneshot::Receiver<Result<GroupAnswer, Refusal>>, Refusal>)>,
+    waiting: Vec<(Vec<usize>, Result<GroupReceiver, Refusal>)>,
 }
 
 /// Decodes `events` and hands them to the sequencer. The next call's events come after these.

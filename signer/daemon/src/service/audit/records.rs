@@ -234,10 +234,10 @@ impl Filled {
         self.bytes += OVERHEAD + record.bytes.len();
         self.bytes += parts.iter().map(|part| OVERHEAD + content(part)).sum::<usize>();
         self.records.push(v1::StoredRecord {
-            record: record.bytes.into(),
+            record: record.bytes,
             seq: record.seq,
             leaf_hash: record.leaf.as_bytes().to_vec().into(),
-            signature: record.signature.map(Into::into).unwrap_or_default(),
+            signature: record.signature.unwrap_or_default(),
             parts: parts.into_iter().map(part).collect(),
         });
     }
@@ -246,11 +246,5 @@ impl Filled {
 fn part(stored: StoredPart) -> v1::Part {
     let withheld = stored.content.is_none();
     let (salt, data) = stored.content.map(|(salt, data)| (salt.to_vec(), data)).unwrap_or_default();
-    v1::Part {
-        name: stored.name.to_string(),
-        media_type: stored.media_type,
-        salt: salt.into(),
-        data: data.into(),
-        withheld,
-    }
+    v1::Part { name: stored.name.to_string(), media_type: stored.media_type, salt: salt.into(), data, withheld }
 }

@@ -70,7 +70,7 @@ impl Writer {
 }
 
 /// Moves the write-ahead log into the file, on a connection of its own, so that commits do not wait.
-fn move_log(path: &PathBuf, stopped: &Receiver<()>) {
+fn move_log(path: &Path, stopped: &Receiver<()>) {
     let log = PathBuf::from(format!("{}-wal", path.display()));
     let connection = match schema::open(path) {
         Ok(connection) => connection,

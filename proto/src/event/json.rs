@@ -108,7 +108,8 @@ fn tokens(out: &mut Vec<u8>, tokens: &v1::Tokens) -> Written {
 
 fn cost(out: &mut Vec<u8>, cost: &v1::Cost) -> Written {
     let currency = cost.currency.as_str();
-    if !currency.is_empty() && !(currency.len() == 3 && currency.bytes().all(|b| b.is_ascii_uppercase())) {
+    let code = currency.len() == 3 && currency.bytes().all(|b| b.is_ascii_uppercase());
+    if !code && !currency.is_empty() {
         return Err(grammar("currency", "three letters A-Z (ISO 4217)"));
     }
     money("estimated", &cost.estimated)?;

@@ -17,11 +17,12 @@ use countersign_trail::hash::Hash;
 use countersign_trail::id::{MemberId, PartName};
 use countersign_trail::keys::Kid;
 use countersign_trail::part::SALT_LEN;
+use countersign_trail::receipt::{Receipt as KeptReceipt, ReceiptError, ReceiptProof};
 use countersign_trail::record::Event;
 use countersign_trail::signing::RECORD_PAYLOAD_TYPE;
 use countersign_trail::time::Timestamp;
 
-use crate::error::{Alarm, AlarmReason, RawAnswer, Refusal};
+use crate::error::{Alarm, AlarmReason, ClientError, RawAnswer, Refusal};
 use crate::held::{Contradiction, Held};
 use crate::receipt::{Proof, Receipt};
 use crate::retry::refusal_of_event;
@@ -257,6 +258,36 @@ impl Checker<'_> {
             if let Err(contradiction) = result {
                 steps[at] = Step::Failed(contradiction);
             }
+        }
+    }
+}
+
+impl Checker<'_> {
+    /// Takes in a receipt that was kept, after checking it like an answer.
+    pub(crate) fn hold(&self, kept: KeptReceipt) -> Result<(), ClientError> {
+        let key = self.trust.key(&kept.kid).ok_or(ReceiptError::OtherKey(kept.kid))?;
+        key.vouches_for(&kept)?;
+        let (leaf_hash, header) = (kept.leaf(), kept.record.header);
+        let proof = match kept.proof {
+            ReceiptProof::Signature(signature) => Proof::Signature(signature.into()),
+            ReceiptProof::Inclusion(proof) => {
+                Proof::Inclusion { path: proof.path().to_vec(), checkpoint: Arc::new(proof.checkpoint().clone()) }
+            }
+        };
+        let receipt = Receipt {
+            trail: Arc::clone(&self.trust.origin),
+            record: kept.bytes.into(),
+            seq: header.seq,
+            time: header.time,
+            leaf_hash,
+            salts: Vec::new(),
+            kid: kept.kid,
+            proof,
+        };
+        let held = self.held.admit(self.trust.origin.as_str(), &[(&receipt, header.prev, 0)]).pop();
+        match held {
+            Some(Err(contradiction)) => Err(ClientError::Alarm(self.alarm(contradiction, None, None, &[]))),
+            Some(Ok(())) | None => Ok(()),
         }
     }
 }

@@ -11,6 +11,7 @@ use countersign_trail::hash::Hash;
 use countersign_trail::id::NameError;
 use countersign_trail::keys::{KeyError, Kid};
 use countersign_trail::origin::{Origin, OriginError};
+use countersign_trail::receipt::ReceiptError;
 
 /// Why the client or a call could not do its work. None of them says that an event was not
 /// recorded, except [`ClientError::Event`] and [`ClientError::Rejected`]: to find out, call again
@@ -58,6 +59,9 @@ pub enum ClientError {
         /// How the last attempt failed.
         last: Refusal,
     },
+    /// What was to be held is no receipt, or proves nothing under the trusted keys.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
     /// The other half of a stream is gone.
     #[error("the stream has ended")]
     StreamEnded,
@@ -79,6 +83,7 @@ impl ClientError {
             ClientError::UnknownTrail(_) => "UNKNOWN_TRAIL",
             ClientError::Rejected(refusal) => &refusal.reason,
             ClientError::Exhausted { last, .. } => &last.reason,
+            ClientError::Receipt(_) => "RECEIPT",
             ClientError::StreamEnded => "STREAM_ENDED",
             ClientError::Alarm(alarm) => alarm.reason.code(),
         }

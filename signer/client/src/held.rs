@@ -97,7 +97,13 @@ impl Held {
         if held.window.is_empty() {
             held.window = vec![None; WINDOW as usize];
         }
-        records.iter().map(|(receipt, prev, floor)| held.admit(receipt, *prev, *floor)).collect()
+        let results: Vec<_> = records.iter().map(|(receipt, prev, floor)| held.admit(receipt, *prev, *floor)).collect();
+        let admitted = records.iter().zip(&results).filter(|(_, result)| result.is_ok());
+        let newest = admitted.map(|((receipt, ..), _)| *receipt).max_by_key(|receipt| receipt.seq);
+        if let Some(newest) = newest.filter(|new| held.newest.as_ref().is_none_or(|old| old.seq < new.seq)) {
+            held.newest = Some(newest.clone());
+        }
+        results
     }
 }
 
@@ -131,9 +137,6 @@ impl HeldTrail {
         if place.is_none_or(|held| held.seq < seq) {
             *place = Some(Slot { seq, leaf, prev });
         }
-        if self.newest.as_ref().is_none_or(|newest| newest.seq < seq) {
-            self.newest = Some(receipt.clone());
-        }
         Ok(())
     }
 }
@@ -141,8 +144,7 @@ impl HeldTrail {
 /// The head as it goes out with a request.
 pub(crate) fn held_head(receipt: &Receipt) -> v1::HeldHead {
     let bytes = |hash: &Hash| Bytes::copy_from_slice(hash.as_bytes());
-    let mut head =
-        v1::HeldHead { seq: receipt.seq, leaf_hash: bytes(&receipt.leaf_hash), ..v1::HeldHead::default() };
+    let mut head = v1::HeldHead { seq: receipt.seq, leaf_hash: bytes(&receipt.leaf_hash), ..v1::HeldHead::default() };
     match &receipt.proof {
         Proof::Signature(signature) => {
             head.record = receipt.record.clone();

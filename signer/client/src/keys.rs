@@ -7,6 +7,7 @@ use countersign_trail::checkpoint::SignedCheckpoint;
 use countersign_trail::ecdsa;
 use countersign_trail::keys::{Algorithm, ED25519_SIGNATURE_LEN, Kid, PublicKey};
 use countersign_trail::note::KeyId;
+use countersign_trail::receipt::{Receipt, ReceiptError};
 
 /// The encoding of the neutral element of edwards25519 (y = 1): the only point of small order that
 /// the verification equation can yield under a key of prime order.
@@ -48,6 +49,11 @@ impl TrustedKey {
                 ecdsa::der_to_raw(signature).is_ok_and(|raw| self.parsed.verify_sig(message, &raw).is_ok())
             }
         }
+    }
+
+    /// Whether a receipt that was kept holds under this key; by the reference, once a run.
+    pub(crate) fn vouches_for(&self, receipt: &Receipt) -> Result<(), ReceiptError> {
+        receipt.verify(&self.key)
     }
 
     /// Whether this key signed the checkpoint under its own origin.

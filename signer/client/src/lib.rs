@@ -42,7 +42,7 @@ mod trust;
 
 #[cfg(test)]
 #[path = "../../trail/tests/common/mod.rs"]
-mod ceremony;
+mod common;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign_proto::v1;
 use countersign_trail::id::MemberId;
+use countersign_trail::receipt::Receipt as KeptReceipt;
 use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::transport::Channel;
@@ -70,6 +71,19 @@ impl Client {
         self.0.held.newest(trail)
     }
 
+    /// Takes a receipt of an earlier run ([`Receipt::to_json`]) for the newest head that is held, so
+    /// that a daemon which lost records meanwhile is found out by the first request. Best the last
+    /// one that was received, kept where the daemon's host cannot reach it.
+    ///
+    /// # Errors
+    /// [`ClientError::Receipt`], [`ClientError::UnknownTrail`]; [`ClientError::Alarm`] where it
+    /// contradicts what is held already.
+    pub fn hold(&self, receipt: &[u8]) -> Result<(), ClientError> {
+        let receipt = KeptReceipt::parse(receipt)?;
+        let trust = self.0.trail(receipt.record.header.trail.as_str())?;
+        self.0.checker(trust).hold(receipt)
+    }
+
     /// Signs one event. Without an event_id it is given one (UUIDv7).
     ///
     /// # Errors
@@ -105,7 +119,8 @@ impl Client {
     }
 
     /// Signs 1 to 4,096 events of one trail; one result for each, in their order. Events that are
-    /// refused and may be repeated are, by themselves.
+    /// refused and may be repeated are, by themselves. The daemon bounds a message in bytes, too
+    /// (8 MiB unless configured): large contents want smaller batches.
     ///
     /// # Errors
     /// As [`Client::sign`], for the whole call; the results' own errors are

@@ -18,14 +18,14 @@ use countersign_trail::id::MemberId;
 use countersign_trail::keys::{Algorithm, Kid};
 use countersign_trail::multiproof::{self, MultiproofError};
 use countersign_trail::origin::Origin;
+use countersign_trail::part;
 use countersign_trail::record::{Event, Header, write_event};
 use countersign_trail::signing::RECORD_PAYLOAD_TYPE;
 use countersign_trail::time::Timestamp;
 use countersign_trail::tree::{leaf_hash, node_hash};
-use countersign_trail::part;
 
-use crate::ceremony::SoftKey;
 use crate::check::now_micros;
+use crate::common::SoftKey;
 use crate::keys::TrustedKey;
 use crate::trust::TrailTrust;
 
@@ -204,7 +204,12 @@ pub(crate) fn full_event(id: &str) -> v1::Event {
         salt: salt.to_vec().into(),
         body: Some(body),
     };
-    let kept = part::commitment(&countersign_trail::id::PartName::parse("response").unwrap(), "text/plain", &[4; 32], b"secret");
+    let kept = part::commitment(
+        &countersign_trail::id::PartName::parse("response").unwrap(),
+        "text/plain",
+        &[4; 32],
+        b"secret",
+    );
     v1::Event {
         event_id: id.to_owned(),
         r#type: "llm.completion".to_owned(),

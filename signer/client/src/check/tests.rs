@@ -6,7 +6,7 @@ use countersign_trail::origin::Origin;
 use countersign_trail::record::{Category, Control, Decision, EventResult, write_control};
 
 use super::*;
-use crate::ceremony::SoftKey;
+use crate::common::SoftKey;
 use crate::testing::{Draft, Lie, MEMBER, Notary, TRAIL, full_event, plain_event};
 
 const MODES: [(Mode, Algorithm); 4] = [
@@ -109,17 +109,18 @@ fn a_repeat_has_the_answer_of_the_first() {
 /// A daemon that commits to something else than it was sent, with every hash and signature right.
 #[test]
 fn a_daemon_that_signs_lies_is_caught() {
+    type Change = Box<dyn Fn(&mut Draft)>;
     let minutes = |draft: &mut Draft, minutes: i64| {
         let micros = draft.header.time.as_micros() + minutes * 60_000_000;
         draft.header.time = Timestamp::from_micros(micros).unwrap();
     };
     let other = |name: &str| PartName::parse(name).unwrap();
-    let false_part = |name: &'static str| -> Box<dyn Fn(&mut Draft)> {
+    let false_part = |name: &'static str| -> Change {
         Box::new(move |draft| {
             draft.event.parts.insert(PartName::parse(name).unwrap(), Hash::of(b"another content"));
         })
     };
-    let lies: Vec<(&str, AlarmReason, Box<dyn Fn(&mut Draft)>)> = vec![
+    let lies: Vec<(&str, AlarmReason, Change)> = vec![
         ("trail", AlarmReason::Trail, Box::new(|d| d.header.trail = Origin::parse("acme.example/other").unwrap())),
         ("seq", AlarmReason::Seq, Box::new(|d| d.header.seq += 1)),
         ("ahead", AlarmReason::Time, Box::new(move |d| minutes(d, 6))),
@@ -218,24 +219,40 @@ fn a_changed_answer_is_caught() {
         ("own salt", AlarmReason::Salt, Box::new(|a, _| flip(&mut signed_mut(a).salts[1].salt, 0))),
         ("short salt", AlarmReason::Salt, Box::new(|a, _| signed_mut(a).salts[0].salt.truncate(31))),
         ("no salt", AlarmReason::Salt, Box::new(|a, _| drop(signed_mut(a).salts.remove(0)))),
-        ("a salt more", AlarmReason::Salt, Box::new(|a, _| {
-            signed_mut(a).salts.push(v1::Salt { part: "response".to_owned(), salt: vec![0; 32].into() });
-        })),
-        ("a salt twice", AlarmReason::Salt, Box::new(|a, _| {
-            let twice = signed_mut(a).salts[0].clone();
-            signed_mut(a).salts.push(twice);
-        })),
+        (
+            "a salt more",
+            AlarmReason::Salt,
+            Box::new(|a, _| {
+                signed_mut(a).salts.push(v1::Salt { part: "response".to_owned(), salt: vec![0; 32].into() });
+            }),
+        ),
+        (
+            "a salt twice",
+            AlarmReason::Salt,
+            Box::new(|a, _| {
+                let twice = signed_mut(a).salts[0].clone();
+                signed_mut(a).salts.push(twice);
+            }),
+        ),
     ];
     let record: Vec<(&str, AlarmReason, Change)> = vec![
         ("no signature", AlarmReason::Signature, Box::new(|a, _| signed_mut(a).signature = bytes::Bytes::new())),
-        ("foreign signature", AlarmReason::Signature, Box::new(|a, notary| {
-            let foreign = SoftKey::new(notary.key.public().algorithm(), 12);
-            let message = pae(RECORD_PAYLOAD_TYPE, &signed_mut(a).record);
-            signed_mut(a).signature = foreign.sign(&message).into();
-        })),
-        ("signature of the bare record", AlarmReason::Signature, Box::new(|a, notary| {
-            signed_mut(a).signature = notary.key.sign(&signed_mut(a).record).into();
-        })),
+        (
+            "foreign signature",
+            AlarmReason::Signature,
+            Box::new(|a, notary| {
+                let foreign = SoftKey::new(notary.key.public().algorithm(), 12);
+                let message = pae(RECORD_PAYLOAD_TYPE, &signed_mut(a).record);
+                signed_mut(a).signature = foreign.sign(&message).into();
+            }),
+        ),
+        (
+            "signature of the bare record",
+            AlarmReason::Signature,
+            Box::new(|a, notary| {
+                signed_mut(a).signature = notary.key.sign(&signed_mut(a).record).into();
+            }),
+        ),
     ];
     let batch: Vec<(&str, AlarmReason, Change)> = vec![
         ("a signature", AlarmReason::Signature, Box::new(|a, _| signed_mut(a).signature = vec![0; 64].into())),
@@ -248,13 +265,21 @@ fn a_changed_answer_is_caught() {
         ("a hash more", AlarmReason::Proof, Box::new(|a, _| a.proofs[0].hashes.push(vec![0; 32].into()))),
         ("seqs twice", AlarmReason::Proof, Box::new(|a, _| a.proofs[0].seqs[0] = 3)),
         ("no checkpoint", AlarmReason::Checkpoint, Box::new(|a, _| a.proofs[0].checkpoint = bytes::Bytes::new())),
-        ("checkpoint of another trail", AlarmReason::Checkpoint, Box::new(|a, notary| {
-            a.proofs[0].checkpoint = notary.checkpoint(&Origin::parse("acme.example/other").unwrap(), &notary.key);
-        })),
-        ("checkpoint by another key", AlarmReason::Checkpoint, Box::new(|a, notary| {
-            let foreign = SoftKey::new(notary.key.public().algorithm(), 12);
-            a.proofs[0].checkpoint = notary.checkpoint(&notary.origin, &foreign);
-        })),
+        (
+            "checkpoint of another trail",
+            AlarmReason::Checkpoint,
+            Box::new(|a, notary| {
+                a.proofs[0].checkpoint = notary.checkpoint(&Origin::parse("acme.example/other").unwrap(), &notary.key);
+            }),
+        ),
+        (
+            "checkpoint by another key",
+            AlarmReason::Checkpoint,
+            Box::new(|a, notary| {
+                let foreign = SoftKey::new(notary.key.public().algorithm(), 12);
+                a.proofs[0].checkpoint = notary.checkpoint(&notary.origin, &foreign);
+            }),
+        ),
     ];
     for (mode, algorithm) in MODES {
         let own = if mode == Mode::Record { &record } else { &batch };
@@ -293,7 +318,8 @@ fn no_byte_of_an_answer_can_be_changed() {
         for at in 0..signed.signature.len() {
             caught(&|a| flip(&mut signed_mut(a).signature, at), format!("signature byte {at}"));
         }
-        for (proof, at) in honest.proofs.iter().flat_map(|proof| (0..proof.checkpoint.len()).map(move |at| (proof, at))) {
+        for (proof, at) in honest.proofs.iter().flat_map(|proof| (0..proof.checkpoint.len()).map(move |at| (proof, at)))
+        {
             assert_eq!(proof, &honest.proofs[0]);
             caught(&|a| flip(&mut a.proofs[0].checkpoint, at), format!("checkpoint byte {at}"));
         }

@@ -24,8 +24,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Draft, MEMBER, Notary};
-use crate::ceremony::Ceremony;
-use crate::ceremony::ceremony::{DECISIONS, METRICS};
+use crate::common::Ceremony;
+use crate::common::ceremony::{DECISIONS, METRICS};
 use crate::config::{ClientConfig, Connection, Trust};
 
 /// What becomes of the next message; when the script is empty, everything is honest.
@@ -106,7 +106,8 @@ impl Server {
     pub(crate) async fn start() -> Server {
         let ceremony = Ceremony::new();
         let authority = Authority::new();
-        let (cert_pem, key_pem) = authority.issue(SanType::URI(format!("spiffe://acme.example/{MEMBER}").try_into().unwrap()));
+        let (cert_pem, key_pem) =
+            authority.issue(SanType::URI(format!("spiffe://acme.example/{MEMBER}").try_into().unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State::of(ceremony));
@@ -171,7 +172,7 @@ impl State {
         let modes = [(DECISIONS, Mode::Record, Purpose::Record), (METRICS, Mode::Batch, Purpose::Checkpoint)];
         for (trail, mode, purpose) in modes {
             let key = ceremony.keys.remove(&ceremony.kid(purpose, Some(trail))).unwrap();
-            let origin = crate::ceremony::origin(trail);
+            let origin = crate::common::origin(trail);
             notaries.insert(trail.to_owned(), Notary::of(origin, mode, key));
         }
         let key = |key: &countersign_trail::document::GenesisKey| v1::Key {

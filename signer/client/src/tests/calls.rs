@@ -1,9 +1,10 @@
 use std::time::{Duration, Instant};
 
+use countersign_trail::keys::Kid;
 use tonic::{Code, Status};
 
 use super::{events, refusal, refused};
-use crate::ceremony::ceremony::{DECISIONS, METRICS};
+use crate::common::ceremony::{DECISIONS, METRICS};
 use crate::testing::server::{Act, Server};
 use crate::testing::{full_event, plain_event};
 use crate::{AlarmReason, Client, ClientError};
@@ -83,9 +84,13 @@ async fn what_is_refused_of_a_batch_is_repeated_by_itself() {
     for trail in [DECISIONS, METRICS] {
         let server = Server::start().await;
         let client = Client::connect(server.config()).await.unwrap();
-        server.script([Act::Refuse(vec![1, 3], refused("OVERLOADED", 1)), Act::Refuse(vec![1], refused("INVALID_LINK", 0))]);
+        server.script([
+            Act::Refuse(vec![1, 3], refused("OVERLOADED", 1)),
+            Act::Refuse(vec![1], refused("INVALID_LINK", 0)),
+        ]);
         let results = client.sign_batch(trail, events(5)).await.unwrap();
-        let seqs: Vec<Option<u64>> = results.iter().map(|result| result.as_ref().ok().map(|receipt| receipt.seq)).collect();
+        let seqs: Vec<Option<u64>> =
+            results.iter().map(|result| result.as_ref().ok().map(|receipt| receipt.seq)).collect();
         assert_eq!(seqs, [Some(1), Some(4), Some(2), None, Some(3)]);
         assert_eq!(results[3].as_ref().unwrap_err().reason(), "INVALID_LINK");
         let seen = server.seen();
@@ -121,6 +126,43 @@ async fn requests_carry_the_newest_head() {
         assert_eq!(held.checkpoint.is_empty(), trail == DECISIONS);
         assert_eq!(client.newest(trail).unwrap().seq, 4);
     }
+}
+
+#[tokio::test]
+async fn a_kept_receipt_is_the_head_of_the_next_run() {
+    for trail in [DECISIONS, METRICS] {
+        let server = Server::start().await;
+        let first = Client::connect(server.config()).await.unwrap();
+        let receipts = first.sign_batch(trail, events(2)).await.unwrap();
+        let kept = receipts[1].as_ref().unwrap().to_json().unwrap();
+
+        let client = Client::connect(server.config()).await.unwrap();
+        client.hold(&kept).unwrap();
+        assert_eq!(client.newest(trail).unwrap().seq, 2);
+        client.sign(trail, plain_event("")).await.unwrap();
+        let held = server.held();
+        assert_eq!(held[1], held_of(first.newest(trail)), "as the first run would have sent it");
+
+        // Under another key, with another signature, not canonical: nothing is held.
+        let mut forged: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+        forged["kid"] = serde_json::json!(Kid::from_bytes([1; 32]));
+        let foreign = serde_json::to_vec(&forged).unwrap();
+        let swapped = receipts[0].as_ref().unwrap().to_json().unwrap();
+        let swapped: serde_json::Value = serde_json::from_slice(&swapped).unwrap();
+        let mut mixed: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+        mixed["record"] = swapped["record"].clone();
+        let mixed = serde_json::to_vec(&mixed).unwrap();
+        let fresh = Client::connect(server.config()).await.unwrap();
+        for bad in [&foreign, &mixed, &kept[1..].to_vec()] {
+            let result = fresh.hold(bad);
+            assert!(matches!(result, Err(ClientError::Receipt(_))), "{result:?}");
+        }
+        assert!(fresh.newest(trail).is_none());
+    }
+}
+
+fn held_of(receipt: Option<crate::Receipt>) -> Option<crate::v1::HeldHead> {
+    receipt.as_ref().map(crate::held::held_head)
 }
 
 #[tokio::test]

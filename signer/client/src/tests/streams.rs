@@ -3,7 +3,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use super::{events, refusal, refused};
-use crate::ceremony::ceremony::{DECISIONS, METRICS};
+use crate::common::ceremony::{DECISIONS, METRICS};
 use crate::testing::plain_event;
 use crate::testing::server::{Act, Server};
 use crate::{Client, ClientError, SignReceiver};
@@ -101,7 +101,8 @@ async fn refused_events_of_a_stream_are_repeated_in_their_place() {
     sender.send(events(2)).await.unwrap();
     drop(sender);
     let results = drain(&mut receiver).await;
-    let reasons: Vec<Option<&str>> = results.iter().map(|result| result.as_ref().err().map(ClientError::reason)).collect();
+    let reasons: Vec<Option<&str>> =
+        results.iter().map(|result| result.as_ref().err().map(ClientError::reason)).collect();
     assert_eq!(reasons, [None, None, None, Some("INVALID_LINK")]);
     assert_eq!(server.recorded(METRICS), 3);
 }

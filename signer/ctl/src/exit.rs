@@ -65,6 +65,11 @@ impl Failure {
         Failure { exit, message: message.into(), todo: None }
     }
 
+    /// As JSON, for `--json`: `exit_code`, `error`, and `todo` where there is one.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::json!({ "exit_code": self.exit as u8, "error": self.message, "todo": self.todo })
+    }
+
     /// Adds what to do about it.
     pub(crate) fn todo(mut self, todo: impl Into<String>) -> Failure {
         self.todo = Some(todo.into());

@@ -43,7 +43,11 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("countersign: {}", output::plain_lines(&failure.to_string()));
+            if cli.json {
+                eprintln!("{}", failure.json());
+            } else {
+                eprintln!("countersign: {}", output::plain_lines(&failure.to_string()));
+            }
             failure.exit.into()
         }
     }

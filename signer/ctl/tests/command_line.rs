@@ -143,3 +143,12 @@ fn a_daemon_that_is_not_there_is_unavailable() {
     assert_eq!(wrong.status.code(), Some(64));
     assert!(text(&wrong.stderr).contains("64 lower-case hexadecimal digits"));
 }
+
+#[test]
+fn a_failure_is_json_where_json_is_asked_for() {
+    let output = countersign(&["--json", "ceremony", "fingerprint", "/nonexistent/genesis.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let failure: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(failure["exit_code"], 1);
+    assert!(failure["error"].as_str().unwrap().contains("/nonexistent/genesis.json"), "{failure}");
+}

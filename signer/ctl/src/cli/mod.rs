@@ -34,7 +34,7 @@ Examples:
 #[command(name = "countersign", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = with_codes(ABOUT))]
 pub(crate) struct Cli {
-    /// Print JSON instead of text for people.
+    /// Print JSON instead of text for people; a failure is JSON on standard error.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]

@@ -42,9 +42,9 @@ pub(crate) async fn run(args: &SignArgs, output: Output) -> Outcome {
     let window = usize::from(args.window);
     config.stream_window = window;
     let total = input::count(&args.file)?;
-    let mut receipts = Receipts::create(args)?;
     let client = Client::connect(config).await.map_err(of_client)?;
     let (sender, mut receiver) = client.sign_stream(args.trail.as_str()).map_err(of_client)?;
+    let mut receipts = Receipts::create(args)?;
     let lines = input::start(&args.file, 4 * usize::from(args.batch))?;
     let progress = Progress::maybe_records(args.progress, "sign", total);
     let tally = Arc::new(Mutex::new(Tally::new(args.trail.to_string())));

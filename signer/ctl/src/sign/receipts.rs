@@ -1,7 +1,8 @@
 //! Files of receipts and salts.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use countersign_client::{Alarm, Receipt};
@@ -12,6 +13,9 @@ use serde_json::{Value, json};
 use crate::cli::SignArgs;
 use crate::exit::{Outcome, failed};
 use crate::files;
+
+/// For the owner alone: a salt opens the commitment to a content that can be guessed.
+const PRIVATE: u32 = 0o600;
 
 /// The receipts and the salts, one line of JSON each; and alarms, in a file that is made when the
 /// first one is raised.
@@ -28,13 +32,15 @@ struct Lines {
 }
 
 impl Lines {
-    fn create(path: &Path, replace: bool) -> Outcome<Lines> {
+    /// A new file, or an emptied one; `mode` is that of a new one.
+    fn create(path: &Path, replace: bool, mode: u32) -> Outcome<Lines> {
         if !replace && path.exists() {
             return Err(
                 failed(format!("{} exists", path.display())).todo("Give --force to replace it, or another name.")
             );
         }
-        let file = File::create(path).map_err(|error| files::io("write", path, &error))?;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path);
+        let file = file.map_err(|error| files::io("write", path, &error))?;
         Ok(Lines { path: path.to_owned(), file: BufWriter::with_capacity(1 << 18, file) })
     }
 
@@ -51,12 +57,14 @@ impl Lines {
 impl Receipts {
     /// Makes the files that are asked for.
     pub(super) fn create(args: &SignArgs) -> Outcome<Receipts> {
-        let create = |path: &Option<PathBuf>| path.as_deref().map(|path| Lines::create(path, args.force)).transpose();
+        let create = |path: &Option<PathBuf>, mode| {
+            path.as_deref().map(|path| Lines::create(path, args.force, mode)).transpose()
+        };
         let mut alarms = args.receipts.clone().unwrap_or_else(|| PathBuf::from("countersign")).into_os_string();
         alarms.push(".alarms");
         Ok(Receipts {
-            receipts: create(&args.receipts)?,
-            salts: create(&args.salts)?,
+            receipts: create(&args.receipts, 0o666)?,
+            salts: create(&args.salts, PRIVATE)?,
             alarms: alarms.into(),
             raised: None,
         })
@@ -83,7 +91,7 @@ impl Receipts {
     pub(super) fn alarm(&mut self, alarm: &Alarm) -> Outcome {
         let file = match &mut self.raised {
             Some(file) => file,
-            None => self.raised.insert(Lines::create(&self.alarms, true)?),
+            None => self.raised.insert(Lines::create(&self.alarms, true, PRIVATE)?),
         };
         let encode = |bytes: &[u8]| base64::std_encode(bytes);
         let signed = alarm.answer.signed.as_ref().map(|signed: &v1::Signed| {

@@ -38,6 +38,13 @@ fn parts_are_held_against_the_commitments() {
     });
     let report = tampered(&appliance, &renamed, &["parts"]);
     assert_eq!(report.first_broken.unwrap().seq, 2);
+    let invented = change(&|parts| {
+        let name = countersign_trail::id::PartName::parse("review").unwrap();
+        let media_type = None;
+        parts.push(PartLine::Withheld { seq: 5, name, media_type });
+    });
+    let report = tampered(&appliance, &invented, &["parts"]);
+    assert_eq!(report.first_broken.unwrap().seq, 5);
     let missing = change(&|parts| drop(parts.remove(3)));
     let report = refused(&appliance, &missing, Outcome::Incomplete, &["parts"]);
     assert!(check(&report, "parts", Some(DECISIONS)).detail.contains("record 2: part facts is neither"));
@@ -140,4 +147,26 @@ fn a_missing_or_foreign_manifest_is_malformed() {
     let at = doubled.0.iter().position(|(name, _)| name.contains("metrics/parts")).unwrap();
     doubled.0.insert(at, tile);
     tampered(&appliance, &doubled, &["files", "tiles"]);
+}
+
+/// An archive is opened in spite of wrong checksums, and of nothing else.
+#[test]
+fn wrong_checksums_hide_no_other_change() {
+    let appliance = Appliance::with_records(Algorithm::Ed25519, 2);
+    let bundle = appliance.bundle();
+    let find = |needle: &[u8]| {
+        let found = bundle.windows(needle.len()).position(|window| window == needle);
+        found.unwrap()
+    };
+    let content = find(b"-----BEGIN PUBLIC KEY");
+    let mut damaged = bundle.clone();
+    damaged[content] ^= 1;
+    let report = verify_pinned(&appliance, &damaged);
+    assert_eq!(report.exit_code, 40);
+    assert_eq!(failed(&report), ["archive", "pem", "manifest"]);
+    // The date in the header of a later file, too.
+    let header = find(b"vkeys.txt") - 30;
+    damaged[header + 12] ^= 1;
+    let report = verify_pinned(&appliance, &damaged);
+    assert_eq!((report.exit_code, failed(&report)), (50, vec!["archive"]));
 }

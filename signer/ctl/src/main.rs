@@ -8,7 +8,8 @@
 //! - [`ceremony`]: plan and genesis. [`sign`]: events in, receipts out. [`audit`]: everything that
 //!   reads. [`generate`]: completions and man pages.
 //! - [`profile`], [`remote`]: the daemon at the other end and the keys that are believed.
-//! - [`output`], [`progress`], [`files`]: tables and JSON, progress, durable writes.
+//! - [`output`], [`progress`], [`files`], [`state`]: tables and JSON, progress, durable writes, and
+//!   what is remembered between runs.
 
 mod audit;
 mod ceremony;
@@ -21,6 +22,7 @@ mod profile;
 mod progress;
 mod remote;
 mod sign;
+mod state;
 
 use std::process::ExitCode;
 

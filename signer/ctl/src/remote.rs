@@ -152,6 +152,8 @@ pub(crate) fn of_refusal(refusal: &Refusal) -> Failure {
         Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::OutOfRange => (Exit::Failed, "denied"),
         _ => (Exit::Failed, "failed"),
     };
+    // The daemon knows less of the trail than we hold.
+    let exit = if refusal.reason == "HEAD_MISMATCH" { Exit::Older } else { exit };
     let failure = Failure::new(exit, format!("{outcome}: {}: {}", refusal.reason, refusal.message));
     match todo_of(&refusal.reason) {
         Some(todo) => failure.todo(todo),

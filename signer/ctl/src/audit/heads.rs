@@ -1,12 +1,7 @@
 //! The heads that this person has seen, so that a second history of a trail is noticed.
 //!
-//! Under `$XDG_STATE_HOME/countersign/<genesis fingerprint>/heads` (default `~/.local/state`), one
-//! file a trail: its newest verified checkpoint as it was signed. A checkpoint that contradicts it
+//! In the folder `heads` of the state ([`crate::state`]), one file a trail: its newest verified checkpoint as it was signed. A checkpoint that contradicts it
 //! is kept beside it, as evidence, in a file that ends in `.fork`.
-
-use std::env;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
 
 use countersign_proto::v1;
 use countersign_trail::checkpoint::{Checkpoint, SignedCheckpoint};
@@ -19,6 +14,7 @@ use tonic::Code;
 use crate::exit::{Exit, Failure, Outcome, failed};
 use crate::files;
 use crate::remote::{Remote, Trust, of_status};
+use crate::state::Folder;
 
 /// What a new head is to the last one that was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -35,21 +31,12 @@ pub(crate) enum Seen {
 }
 
 /// The folder of one appliance's heads, locked while it is open.
-pub(crate) struct Heads {
-    folder: PathBuf,
-    _lock: File,
-}
+pub(crate) struct Heads(Folder);
 
 impl Heads {
     /// Opens the folder and waits for other runs that hold it.
     pub(crate) fn open(fingerprint: Hash) -> Outcome<Heads> {
-        let folder = state_home()?.join("countersign").join(fingerprint.to_string()).join("heads");
-        fs::create_dir_all(&folder).map_err(|error| files::io("make the folder", &folder, &error))?;
-        let path = folder.join(".lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&path);
-        let lock =
-            lock.and_then(|lock| lock.lock().map(|()| lock)).map_err(|error| files::io("lock", &path, &error))?;
-        Ok(Heads { folder, _lock: lock })
+        Folder::open(fingerprint, "heads").map(Heads)
     }
 
     /// Checks a verified head of `trail` against the last one seen, in whichever direction, and
@@ -61,7 +48,7 @@ impl Heads {
         trail: &Origin,
         new: &SignedCheckpoint,
     ) -> Outcome<Seen> {
-        let path = self.folder.join(trail.path_segment());
+        let path = self.0.path(trail.path_segment());
         if !path.exists() {
             files::write(&path, &new.to_bytes(), true)?;
             return Ok(Seen::First);
@@ -94,11 +81,10 @@ impl Heads {
     /// Keeps the contradicting checkpoint; the alarm has both sides in it.
     fn fork(&self, trail: &Origin, last: &Checkpoint, new: &SignedCheckpoint, problem: &str) -> Failure {
         let head = new.checkpoint();
-        let kept =
-            self.folder.join(format!("{}.{}-{:.16}.fork", trail.path_segment(), head.size, head.root.to_string()));
+        let kept = self.0.path(format!("{}.{}-{:.16}.fork", trail.path_segment(), head.size, head.root.to_string()));
         let where_kept = match files::write(&kept, &new.to_bytes(), true) {
             Ok(()) => {
-                format!("both are kept: {} and {}", self.folder.join(trail.path_segment()).display(), kept.display())
+                format!("both are kept: {} and {}", self.0.path(trail.path_segment()).display(), kept.display())
             }
             Err(failure) => format!("the new one could not be kept: {failure}"),
         };
@@ -128,15 +114,4 @@ async fn proof(remote: &mut Remote, trail: &Origin, old: &Checkpoint, new: &Chec
             .map_err(|error| Failure::new(Exit::Malformed, format!("consistency proof of {trail}: {error}")))
     };
     answer.into_inner().hashes.iter().map(|hash| parse(hash)).collect()
-}
-
-/// `$XDG_STATE_HOME`, or its default (XDG Base Directory Specification).
-fn state_home() -> Outcome<PathBuf> {
-    let absolute = |path: PathBuf| Some(path).filter(|path| path.is_absolute());
-    let given = env::var_os("XDG_STATE_HOME").map(PathBuf::from).and_then(absolute);
-    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
-    given.or_else(home).ok_or_else(|| {
-        failed("neither XDG_STATE_HOME nor HOME is set")
-            .todo("Set XDG_STATE_HOME to the folder for the heads that were seen.")
-    })
 }

@@ -101,7 +101,9 @@ Each line is one event in JSON: event_id, type, category, decision, result, fact
 request, response, links, with the names of the API's fields. Lines go over one stream in batches;
 every answer is checked against what was sent (commitments, identity, time, signature or proof) before
 its receipt is written. A line without event_id gets one. To send a file again after a failure is
-safe if its lines have event_ids: what was signed already gives the identical answer.
+safe if its lines have event_ids: what was signed already gives the identical answer. The newest receipt
+of each trail is kept under $XDG_STATE_HOME/countersign/<genesis>/receipts (~/.local/state by default)
+and goes out with the next run: a daemon that lost records meanwhile is found out (HEAD_MISMATCH).
 
 Examples:
   countersign sign --trail acme.example/gateway/decisions events.jsonl --receipts receipts.jsonl
@@ -113,6 +115,7 @@ Exit codes:
    3  at least one event was refused, listed with its line; the others are signed
    4  denied: the daemon does not let this identity write there
    5  the daemon or its HSM is not available; send the file again
+  20  HEAD_MISMATCH: the daemon lost records that we hold receipts of
   30  fork: two histories of one trail that do not fit together
   40  a signature, proof or commitment of an answer does not hold
   64  wrong usage: command line or profile";

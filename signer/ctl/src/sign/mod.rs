@@ -3,10 +3,12 @@
 //! - [`input`]: a thread reads and checks lines.
 //! - A task gathers them into messages and sends them ([`send_all`]); a message goes when it is full
 //!   or nothing more is waiting.
+//! - The newest receipt is kept between runs ([`newest`]).
 //! - This task takes the answers, in order, and writes the receipts before it counts them.
 
 mod input;
 mod latency;
+mod newest;
 mod receipts;
 mod tally;
 
@@ -37,12 +39,14 @@ struct Sent {
 /// `countersign sign`.
 pub(crate) async fn run(args: &SignArgs, output: Output) -> Outcome {
     let profile = args.connect.load()?;
-    let trust = Trust::Genesis(profile.genesis()?);
+    let fingerprint = profile.genesis()?;
+    let trust = Trust::Genesis(fingerprint);
     let mut config = ClientConfig::new(profile.connection, trust);
     let window = usize::from(args.window);
     config.stream_window = window;
     let total = input::count(&args.file)?;
     let client = Client::connect(config).await.map_err(of_client)?;
+    newest::hold(&client, fingerprint, &args.trail)?;
     let (sender, mut receiver) = client.sign_stream(args.trail.as_str()).map_err(of_client)?;
     let mut receipts = Receipts::create(args)?;
     let lines = input::start(&args.file, 4 * usize::from(args.batch))?;
@@ -71,6 +75,7 @@ pub(crate) async fn run(args: &SignArgs, output: Output) -> Outcome {
     let unanswered: usize = receiver.unanswered().iter().map(Vec::len).sum();
     drop(receiver);
     receipts.finish()?;
+    newest::keep(&client, fingerprint, &args.trail)?;
     let failure = finish(ended, unanswered, sending.await);
     let mut tally = lock(&tally);
     output.show(&tally.summary(), tally::text)?;

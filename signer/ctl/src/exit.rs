@@ -15,7 +15,7 @@ pub(crate) enum Exit {
     Denied = 4,
     /// 5: the daemon or its HSM is not available; the call may be retried.
     Unavailable = 5,
-    /// 20: older than what was seen before, and not proven to be its beginning.
+    /// 20: the trail is older than what was seen of it before: a head, or a receipt that we hold.
     Older = 20,
     /// 30: two histories of one trail that do not fit together.
     Fork = 30,

@@ -146,19 +146,17 @@ pub(super) fn text(summary: &Summary) -> String {
         (Some(first), Some(last)) => format!(", records {first} to {last}"),
         _ => String::new(),
     };
-    let mut rows =
-        vec![("Trail", summary.trail.clone()), ("Signed", format!("{}{range}, every answer checked", summary.signed))];
+    let checked = if summary.signed > 0 { ", every answer checked" } else { "" };
+    let mut rows = vec![("Trail", summary.trail.clone()), ("Signed", format!("{}{range}{checked}", summary.signed))];
     if summary.refused + summary.failed > 0 {
         rows.push(("Not signed", format!("{} refused, {} failed", summary.refused, summary.failed)));
     }
-    let Summary { p50_ms, p99_ms, max_ms, .. } = summary;
-    rows.push(("Rate", format!("{:.0} events a second, {:.2} s", summary.rate_per_second, summary.seconds)));
-    rows.push((
-        "Latency",
-        format!(
-            "p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, longest {max_ms:.2} ms (a message, from sending to checked answer)"
-        ),
-    ));
+    if summary.signed > 0 {
+        let Summary { p50_ms, p99_ms, max_ms, .. } = summary;
+        let times = format!("p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, longest {max_ms:.2} ms");
+        rows.push(("Rate", format!("{:.0} events a second, {:.2} s", summary.rate_per_second, summary.seconds)));
+        rows.push(("Latency", format!("{times} (a message, from sending to checked answer)")));
+    }
     fields(&rows)
 }
 

@@ -1,6 +1,6 @@
 //! `countersign ceremony`: what people do before and around the genesis.
 //!
-//! - [`file`]: the ceremony file, TOML that people write.
+//! - [`mod@file`]: the ceremony file, TOML that people write.
 //! - [`plan`]: from the ceremony file to the plan, canonical JSON that people review.
 //! - [`show`]: plan and genesis, decoded.
 //! - [`sign`]: a person's SSHSIG over exactly the bytes that were decoded and shown.

@@ -248,3 +248,6 @@ fn part(stored: StoredPart) -> v1::Part {
     let (salt, data) = stored.content.map(|(salt, data)| (salt.to_vec(), data)).unwrap_or_default();
     v1::Part { name: stored.name.to_string(), media_type: stored.media_type, salt: salt.into(), data, withheld }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,12 @@ fmt:
 
 deny:
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
-	cargo deny --offline check licenses bans sources
+	cargo deny check licenses bans sources
+
+bench: ## Measure the token, and ours end to end beside it, in one run (some 4 minutes)
+	@sh .ci/need $(QUICKSTART_PACKAGES)
+	cargo build --release --locked -p countersignd -p countersign-ctl -p countersign-stage --bins
+	target/release/bench target/bench
 
 docs: ## Build the book (docs/) and the API documentation
 	@command -v mdbook >/dev/null || cargo install mdbook --locked

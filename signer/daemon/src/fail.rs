@@ -1,7 +1,8 @@
-//! Points at which a test build can be told to die, as a power cut would end it.
+//! Points at which a test build can be told to die, as a power cut would end it, or to lie.
 //!
 //! Without the feature `failpoints` a point is nothing. With it, `COUNTERSIGN_FAIL_AT=NAME:N` ends
-//! the process with SIGKILL when the point NAME is passed for the Nth time.
+//! the process with SIGKILL when the point NAME is passed for the Nth time, and `COUNTERSIGN_LIE=1`
+//! has it commit to other contents than it was sent: what the client library must catch.
 
 /// Passes the point `name`.
 #[cfg(not(feature = "failpoints"))]
@@ -28,4 +29,21 @@ pub fn point(name: &str) {
     {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
+}
+
+/// The contents that are committed to: what was sent.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub fn contents(bytes: &bytes::Bytes) -> bytes::Bytes {
+    bytes.clone()
+}
+
+/// The contents that are committed to: what was sent, or something else.
+#[cfg(feature = "failpoints")]
+pub fn contents(bytes: &bytes::Bytes) -> bytes::Bytes {
+    if std::env::var_os("COUNTERSIGN_LIE").is_none() {
+        return bytes.clone();
+    }
+    let text = String::from_utf8_lossy(bytes).replace("allow", "block").replace('1', "2");
+    bytes::Bytes::from(text.into_bytes())
 }

@@ -12,11 +12,12 @@ use countersign_proto::event::{self, Decoded, PartBody};
 use countersign_proto::v1;
 use countersign_trail::hash::Hash;
 use countersign_trail::id::MemberId;
-use countersign_trail::part::SALT_LEN;
+use countersign_trail::part::{self, SALT_LEN};
 use countersign_trail::record::{Content, Event, Record};
 use tokio::sync::oneshot;
 
 use crate::appliance::Appliance;
+use crate::fail;
 use crate::limits::Permit;
 use crate::reason::{Reason, Refusal};
 use crate::sequencer::{Group, GroupAnswer, Place, Prepared, SealedBatch, TrailHandle};
@@ -239,17 +240,19 @@ fn prepare(client: &MemberId, decoded: &Decoded) -> Result<Prepared, Refusal> {
     let mut commitments = BTreeMap::new();
     let mut parts = Vec::with_capacity(decoded.parts.len());
     let mut weight = RECORD_WEIGHT;
-    for part in &decoded.parts {
-        let (commitment, content) = match &part.body {
+    for decoded_part in &decoded.parts {
+        let (name, media_type) = (&decoded_part.name, &decoded_part.media_type);
+        let (commitment, content) = match &decoded_part.body {
             PartBody::Commitment(commitment) => (*commitment, None),
             PartBody::Data { bytes, salt } => {
                 let salt = salt.map_or_else(draw_salt, Ok)?;
+                let bytes = fail::contents(bytes);
                 weight += bytes.len();
-                (part.commitment(&salt), Some((salt, bytes.clone())))
+                (part::commitment(name, media_type, &salt, &bytes), Some((salt, bytes)))
             }
         };
-        commitments.insert(part.name.clone(), commitment);
-        parts.push(StoredPart { name: part.name.clone(), media_type: part.media_type.clone(), content });
+        commitments.insert(name.clone(), commitment);
+        parts.push(StoredPart { name: name.clone(), media_type: media_type.clone(), content });
     }
     let event = event::record_event(decoded, client.clone(), commitments);
     Ok(Prepared { event, parts, request_id: decoded.request_id.clone(), weight })

@@ -1,5 +1,6 @@
 //! `countersignd fsck` against stores that were changed behind the daemon's back: each kind of
 //! damage is found, and named.
+#![cfg(test)]
 
 #[path = "../../../trail/tests/common/mod.rs"]
 mod common;

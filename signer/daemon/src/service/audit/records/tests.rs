@@ -27,7 +27,7 @@ fn at(seconds: u64) -> Timestamp {
 }
 
 fn client(n: u64) -> MemberId {
-    MemberId::parse(if n % 2 == 0 { "gw-1" } else { "gw-2" }).unwrap()
+    MemberId::parse(if n.is_multiple_of(2) { "gw-1" } else { "gw-2" }).unwrap()
 }
 
 /// Event `n`: two records a second, three to a request.
@@ -187,6 +187,9 @@ fn bad_selections_are_named() {
         assert!(refusal.message().starts_with(message), "{refusal}");
     }
     assert_eq!(of(None, ""), Ok(Wanted::From(0)));
-    assert_eq!(of(Some(Select::EventId("e".to_owned())), ""), Ok(Wanted::Event(client(0), EventId::parse("e").unwrap())));
+    assert_eq!(
+        of(Some(Select::EventId("e".to_owned())), ""),
+        Ok(Wanted::Event(client(0), EventId::parse("e").unwrap()))
+    );
     assert_eq!(of(window(&early, &late), ""), Ok(Wanted::Between(Some(at(0)), Some(at(1)))));
 }

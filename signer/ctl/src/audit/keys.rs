@@ -5,7 +5,7 @@ use std::fs;
 
 use countersign_proto::v1;
 use countersign_trail::jcs;
-use countersign_trail::keys::PublicKey;
+use countersign_trail::keys::{Kid, PublicKey};
 use countersign_trail::note::VerifierKey;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -108,9 +108,9 @@ fn view(key: &v1::Key, trust: Option<&Trust>) -> Outcome<View> {
     })
 }
 
-/// A JSON Web Key Set (RFC 7517, section 5), sorted by kid.
+/// A JSON Web Key Set (RFC 7517, section 5), ascending by the bytes of the kid as in evidence.
 fn jwks(views: &[View]) -> Value {
-    let keys: BTreeMap<&str, Value> = views.iter().map(|view| (view.kid.as_str(), view.key.jwk())).collect();
+    let keys: BTreeMap<Kid, Value> = views.iter().map(|view| (view.key.kid(), view.key.jwk())).collect();
     json!({ "keys": keys.into_values().collect::<Vec<_>>() })
 }
 

@@ -1,25 +1,33 @@
 //! The main job, end to end: a gateway's decisions signed in an HSM, exported, verified offline.
 //!
-//! `quickstart FOLDER EVENTS [--keep]`
+//! `quickstart FOLDER EVENTS [--keep] [--every-algorithm]`
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use countersign_stage::binaries::run;
-use countersign_stage::{Binaries, Options, Stage};
+use countersign_stage::{Binaries, Options, Stage, Trail};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let result = match &arguments[..] {
-        [folder, events] => quickstart(Path::new(folder), Path::new(events), false),
-        [folder, events, keep] if keep == "--keep" => quickstart(Path::new(folder), Path::new(events), true),
-        _ => {
-            eprintln!("usage: quickstart FOLDER EVENTS [--keep]");
-            return ExitCode::from(64);
-        }
+    let (flags, places): (Vec<&str>, Vec<&str>) =
+        arguments.iter().map(String::as_str).partition(|argument| argument.starts_with("--"));
+    let known = flags.iter().all(|flag| ["--keep", "--every-algorithm"].contains(flag));
+    let ([folder, events], true) = (&places[..], known) else {
+        eprintln!("usage: quickstart FOLDER EVENTS [--keep] [--every-algorithm]");
+        return ExitCode::from(64);
     };
-    match result {
+    let mut options = Options::default();
+    if flags.contains(&"--every-algorithm") {
+        options.trails = vec![
+            Trail::new("batch", "ed25519"),
+            Trail::new("batch", "ecdsa-p256"),
+            Trail::new("record", "ed25519"),
+            Trail::new("record", "ecdsa-p256"),
+        ];
+    }
+    match quickstart(Path::new(folder), Path::new(events), options, flags.contains(&"--keep")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("quickstart: {error:#}");
@@ -28,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn quickstart(folder: &Path, events: &Path, keep: bool) -> Result<()> {
+fn quickstart(folder: &Path, events: &Path, options: Options, keep: bool) -> Result<()> {
     let events = events.canonicalize().with_context(|| events.display().to_string())?;
     clear(folder)?;
     let mut step = 0;
@@ -37,14 +45,14 @@ fn quickstart(folder: &Path, events: &Path, keep: bool) -> Result<()> {
         println!("[{step:>2}] {text}");
     };
     let binaries = Binaries::beside_this()?;
-    let stage = Stage::set(folder, binaries, Options::default(), &mut say)?;
+    let stage = Stage::set(folder, binaries, options, &mut say)?;
     say("starting countersignd");
     let daemon = stage.start()?;
     std::fs::write(stage.folder.join("countersignd.pid"), format!("{}\n", daemon.pid()))?;
     let mut rates = Vec::new();
     for trail in &stage.options.trails {
         say(&format!("signing every event of {} into {} ({} mode) over mTLS", name(&events), trail.origin, trail.mode));
-        let receipts = stage.folder.join(format!("receipts-{}.jsonl", trail.mode));
+        let receipts = stage.folder.join(format!("receipts-{}-{}.jsonl", trail.mode, trail.algorithm));
         let mut sign = stage.countersign("gateway-1", &["--json", "sign", "--progress", "--trail", &trail.origin]);
         let output = sign.arg("--receipts").arg(receipts).arg(&events).stderr(Stdio::inherit()).output()?;
         ensure!(output.status.success(), "countersign sign ended with {}", output.status);

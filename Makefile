@@ -1,7 +1,7 @@
 # Countersign. `make help` lists every command.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test interop crash lint fmt deny bench fuzz docs clean
+.PHONY: help quickstart test interop crash bench lint fmt deny docs clean
 
 # Debian packages: what the quickstart needs, and what the tests need besides.
 QUICKSTART_PACKAGES := softhsm2 openssh-client
@@ -22,9 +22,15 @@ quickstart: ## Sign, export and verify 2,120 real events, end to end, under targ
 
 test: ## Build and pass every test
 	@sh .ci/need $(QUICKSTART_PACKAGES) python3
+	cargo build --locked -p countersignd --features failpoints
+	mkdir -p target/debug/failpoints && cp target/debug/countersignd target/debug/failpoints/
 	cargo build --workspace --locked --bins --examples
-	cargo build -p countersign-faulty-module --locked
 	@sh .ci/run-tests
+
+crash: ## Kill the daemon and its workers 120 times under load
+	@sh .ci/need $(QUICKSTART_PACKAGES)
+	cargo build --workspace --locked --bins --examples
+	COUNTERSIGN_KILLS=120 cargo test --locked -p countersign-stage --test crashes kill_9 -- --nocapture
 
 interop: ## Check our formats with software that others wrote (Python, Node, OpenSSL, OpenSSH)
 	@sh .ci/need $(QUICKSTART_PACKAGES) openssl

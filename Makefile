@@ -33,7 +33,7 @@ crash: ## Kill the daemon and its workers 120 times under load
 	COUNTERSIGN_KILLS=120 cargo test --locked -p countersign-stage --test crashes kill_9 -- --nocapture
 
 interop: ## Check our formats with software that others wrote (Python, Node, OpenSSL, OpenSSH)
-	@sh .ci/need $(QUICKSTART_PACKAGES) openssl
+	@sh .ci/need $(QUICKSTART_PACKAGES) openssl unzip python3 python3-venv nodejs npm
 	cargo build --release --locked -p countersignd -p countersign-ctl -p countersign-verify -p countersign-stage --bins
 	sh softhsm-tests/interop/run.sh
 

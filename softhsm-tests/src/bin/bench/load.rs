@@ -12,7 +12,7 @@ use countersign_stage::{Stage, Trail};
 use tokio::sync::Mutex;
 
 /// Events of one stream message: batch mode, record mode.
-const BATCH_MESSAGE: usize = 256;
+const BATCH_MESSAGE: usize = 200;
 const RECORD_MESSAGE: usize = 32;
 
 /// One measurement.
@@ -25,12 +25,18 @@ pub(crate) struct Measured {
     pub(crate) p99: f64,
 }
 
-async fn client(stage: &Stage) -> Result<Client> {
+/// Messages of all streams together that may wait for their answers: enough to keep a batch gathering
+/// while another is signed, and below what one client may have in flight.
+const MESSAGES_IN_FLIGHT: usize = 128;
+
+async fn client(stage: &Stage, clients: usize) -> Result<Client> {
     let at = |name: &str| fs::read(stage.folder.join("tls").join(name));
     let endpoint = format!("https://localhost:{}", stage.port);
     let connection = Connection::new(&endpoint, at("ca.pem")?, at("gateway-1.pem")?, at("gateway-1.key")?);
     let fingerprint = stage.fingerprint.parse().context("the genesis fingerprint")?;
-    Ok(Client::connect(ClientConfig::new(connection, Trust::Genesis(fingerprint))).await?)
+    let mut config = ClientConfig::new(connection, Trust::Genesis(fingerprint));
+    config.stream_window = (MESSAGES_IN_FLIGHT / clients).clamp(1, 8);
+    Ok(Client::connect(config).await?)
 }
 
 /// An event whose facts are about 400 bytes of JSON.
@@ -69,7 +75,7 @@ pub(crate) async fn stream(stage: &Stage, trail: &Trail, clients: usize, time: D
     let mut tasks = tokio::task::JoinSet::new();
     let mut connected = Vec::new();
     for _ in 0..clients {
-        connected.push(client(stage).await?);
+        connected.push(client(stage, clients).await?);
     }
     let begun = Instant::now();
     for client in connected {
@@ -108,7 +114,7 @@ pub(crate) async fn stream(stage: &Stage, trail: &Trail, clients: usize, time: D
 
 /// One client, one Sign at a time.
 pub(crate) async fn idle(stage: &Stage, trail: &Trail, time: Duration) -> Result<Measured> {
-    let client = client(stage).await?;
+    let client = client(stage, 1).await?;
     let mut latencies = Vec::new();
     let begun = Instant::now();
     while begun.elapsed() < time {

@@ -23,6 +23,9 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::tree::StoredTree;
 use crate::timekeeper::Timekeeper;
 
+/// Time between attempts to record a transition.
+const REPEAT_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Heads of the trails as stored, for an admin record that is written before their sequencers run.
 pub fn stored_heads(store: &SqliteStore, state: &AdminState) -> Result<Vec<Head>, ReadError> {
     store.reader().read(|snapshot| {
@@ -73,7 +76,13 @@ impl AdminLog {
         }
         heads.sort_by(|a, b| a.trail.cmp(&b.trail));
         let sizes: Vec<(Origin, u64)> = heads.iter().map(|head| (head.trail.clone(), head.size)).collect();
-        let (seq, _) = self.admin.control(body(heads)).await?;
+        let before = self.admin.now().head.size;
+        let seq = match (self.admin.control(body(heads)).await, self.admin.now().head.size) {
+            (Ok((seq, _)), _) => seq,
+            // Its intent is durable: it is signed as soon as the token can, and must not be there twice.
+            (Err(_), size) if size > before => size - 1,
+            (Err(error), _) => return Err(error),
+        };
         noted.extend(sizes);
         Ok(seq)
     }
@@ -97,33 +106,22 @@ impl AdminLog {
     }
 
     /// Records each change between ready and down of a token, for as long as its pool lives. While
-    /// the admin token itself is away the newest change waits for its return.
+    /// the admin token itself is away a change waits for its return; of those that come meanwhile
+    /// the newest follows.
     pub async fn watch(self: Arc<Self>, token: TokenRole, mut states: tokio::sync::watch::Receiver<PoolState>) {
-        let mut recorded = (true, String::new());
+        // Ready, and latched: the reason of a token that is down may change without a transition.
+        let mut recorded = (true, false);
         loop {
-            let now = match &*states.borrow_and_update() {
-                PoolState::Ready | PoolState::Degraded { .. } => (true, String::new()),
-                PoolState::Starting => recorded.clone(),
-                PoolState::Down { reason, .. } => (false, signer::refusal(reason.clone()).reason().code().to_owned()),
+            let (now, reason) = match &*states.borrow_and_update() {
+                PoolState::Ready | PoolState::Degraded { .. } => ((true, false), ""),
+                PoolState::Starting => (recorded, ""),
+                PoolState::Down { reason, latched } => {
+                    ((false, *latched), signer::refusal(reason.clone()).reason().code())
+                }
             };
             if now != recorded {
-                match self.hsm(token, now.0, now.1.clone()).await {
-                    Ok(seq) => {
-                        tracing::warn!(
-                            token = token.word(),
-                            ready = now.0,
-                            reason = now.1,
-                            admin_seq = seq,
-                            "the token's service changed"
-                        );
-                        recorded = now;
-                    }
-                    Err(error) => {
-                        tracing::warn!(token = token.word(), %error, "the change of the token's service is not recorded yet");
-                        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-                        continue;
-                    }
-                }
+                self.transition(token, now.0, reason).await;
+                recorded = now;
             }
             if states.changed().await.is_err() {
                 return;
@@ -131,12 +129,30 @@ impl AdminLog {
         }
     }
 
-    async fn hsm(&self, token: TokenRole, ready: bool, reason: String) -> Result<u64, Refusal> {
-        if reason == Reason::PinLatched.code() {
-            self.pin(token, "latched").await?;
+    /// Writes a transition's record, however long that takes.
+    async fn transition(&self, token: TokenRole, ready: bool, reason: &str) {
+        let (time, state) = (self.clock.now(), if ready { "ready" } else { "down" });
+        let mut pin_latched = reason == Reason::PinLatched.code();
+        loop {
+            let written = match pin_latched {
+                true => self.pin(token, "latched").await.map(|_| None),
+                false => {
+                    let (state, reason) = (state.to_owned(), reason.to_owned());
+                    self.write(|heads| Body::Hsm(HsmBody { heads, reason, state, time, token })).await.map(Some)
+                }
+            };
+            match written {
+                Ok(None) => pin_latched = false,
+                Ok(Some(seq)) => {
+                    tracing::warn!(token = token.word(), ready, reason, admin_seq = seq, "the token's service changed");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(token = token.word(), %error, "the change of the token's service is not recorded yet");
+                    tokio::time::sleep(REPEAT_EVERY).await;
+                }
+            }
         }
-        let (time, state) = (self.clock.now(), if ready { "ready" } else { "down" }.to_owned());
-        self.write(|heads| Body::Hsm(HsmBody { heads, reason, state, time, token })).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a configuration to a running appliance: nothing is believed that is not checked.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use countersign_hsm::{Pool, consume_pin_cleared_marker, pin_cleared_marker};
@@ -64,6 +65,7 @@ pub async fn start(config: &Config, config_hash: Hash, fingerprint: Hash) -> Res
         metrics: metrics.clone(),
         bounds: bounds::admin(config),
     };
+    let admin_rows = rows.first().map_or(0..0, |row| row.signed..row.head.size);
     let mut tasks = JoinSet::new();
     let mut trails: BTreeMap<Origin, TrailHandle> = BTreeMap::new();
     for row in rows {
@@ -78,7 +80,7 @@ pub async fn start(config: &Config, config_hash: Hash, fingerprint: Hash) -> Res
     let admin_trail = trails.get(&state.plan.admin_trail).cloned();
     let admin_trail = admin_trail.ok_or_else(|| CeremonyError::Mismatch("the store has no admin trail".to_owned()))?;
     let others = trails.values().filter(|trail| trail.facts().no != ADMIN_TRAIL_NO).cloned().collect();
-    let log = Arc::new(AdminLog::new(&state, admin_trail, others, clock.clone()));
+    let log = Arc::new(AdminLog::new(&with_recovered(&store, &state, admin_rows)?, admin_trail, others, clock.clone()));
     record_start(config, &log, config_hash, vec![admin_serial, record_serial]).await?;
     clockwatch::at_start(&config.clock, &config.data_dir, floor, &clock, &log).await.map_err(CeremonyError::from)?;
     let gateways =
@@ -99,6 +101,17 @@ pub async fn start(config: &Config, config_hash: Hash, fingerprint: Hash) -> Res
         max_batch: config.limits.batch_records,
     };
     Ok(Started { appliance: Arc::new(appliance), tasks, log, _lock: lock })
+}
+
+/// The state with the admin records of an open intent, whose MAC was found to hold: they are signed
+/// again, and what they say is not said twice.
+fn with_recovered(store: &SqliteStore, state: &AdminState, open: Range<u64>) -> Result<AdminState, CeremonyError> {
+    let documents = StoredDocuments::new(store.reader());
+    let mut state = state.clone();
+    for record in store.reader().read(|snapshot| snapshot.records(ADMIN_TRAIL_NO, open.start, open.end))? {
+        state.apply(&record.bytes, &documents)?;
+    }
+    Ok(state)
 }
 
 /// Replays the admin trail from the pinned fingerprint.

@@ -30,7 +30,8 @@ test: ## Build and pass every test
 crash: ## Kill the daemon and its workers 120 times under load
 	@sh .ci/need $(QUICKSTART_PACKAGES)
 	cargo build --workspace --locked --bins --examples
-	COUNTERSIGN_KILLS=120 cargo test --locked -p countersign-stage --test crashes kill_9 -- --nocapture
+	cargo build --locked -p countersign-faulty-module
+	COUNTERSIGN_KILLS=120 cargo test --locked -p countersign-stage --test crashes random_moments -- --nocapture
 
 interop: ## Check our formats with software that others wrote (Python, Node, OpenSSL, OpenSSH)
 	@sh .ci/need $(QUICKSTART_PACKAGES) openssl unzip python3 python3-venv nodejs npm

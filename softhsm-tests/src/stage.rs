@@ -95,6 +95,14 @@ impl Stage {
     /// Sets the stage in `folder`, which is made anew: tokens, certificates, people, plan, init,
     /// signatures, seal. `say` hears what is being done.
     pub fn set(folder: &Path, binaries: Binaries, options: Options, say: &mut dyn FnMut(&str)) -> Result<Stage> {
+        let mut stage = Stage::prepare(folder, binaries, options, say)?;
+        stage.ceremony(say)?;
+        stage.write_profiles()?;
+        Ok(stage)
+    }
+
+    /// The stage up to the ceremony plan: tokens, certificates, people, configuration, plan.
+    pub fn prepare(folder: &Path, binaries: Binaries, options: Options, say: &mut dyn FnMut(&str)) -> Result<Stage> {
         fs::create_dir_all(folder)?;
         let folder = folder.canonicalize()?;
         say("making two SoftHSM tokens with different PINs");
@@ -108,7 +116,7 @@ impl Stage {
             fs::create_dir_all(folder.join("people"))?;
             run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", person, "-f"]).arg(&key))?;
         }
-        let mut stage = Stage {
+        let stage = Stage {
             fingerprint: String::new(),
             port: free_port()?,
             operations_port: free_port()?,
@@ -117,24 +125,18 @@ impl Stage {
             options,
             authority,
         };
-        stage.ceremony(say)?;
-        stage.write_profiles()?;
+        say("writing the ceremony plan");
+        let at = |name: &str| stage.folder.join(name);
+        fs::write(at("ceremony.toml"), stage.ceremony_file()?)?;
+        stage.write_configuration()?;
+        let mut plan = stage.binaries.command("countersign");
+        plan.args(["ceremony", "plan", "--file"]).arg(at("ceremony.toml"));
+        run(plan.arg("--out").arg(at("plan.json")))?;
         Ok(stage)
     }
 
     fn ceremony(&mut self, say: &mut dyn FnMut(&str)) -> Result<()> {
         let at = |name: &str| self.folder.join(name);
-        let ceremony = self.ceremony_file()?;
-        fs::write(at("ceremony.toml"), ceremony)?;
-        self.write_configuration()?;
-        say("writing the ceremony plan");
-        run(self
-            .binaries
-            .command("countersign")
-            .args(["ceremony", "plan", "--file"])
-            .arg(at("ceremony.toml"))
-            .arg("--out")
-            .arg(at("plan.json")))?;
         say("countersignd init: the HSM makes the keys");
         run(self.countersignd(&["init"]).arg("--plan").arg(at("plan.json")).arg("--out").arg(at("genesis.json")))?;
         say("all four administrators sign the genesis document");

@@ -117,7 +117,8 @@ fn act(cli: Cli) -> anyhow::Result<()> {
                 }
                 let way = if resume { Way::Resume } else { Way::Fresh };
                 let genesis = init::init(&config, &plan, way).await?;
-                write_out(out.as_deref(), &genesis)
+                write_out(out.as_deref(), &genesis)?;
+                Ok(init::finish(&config)?)
             }
             Some(Command::Seal { genesis, signatures }) => {
                 let handed_in = signatures.iter().map(|text| handed_in(text)).collect::<anyhow::Result<_>>()?;

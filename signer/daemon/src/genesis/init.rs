@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::signer::TokenSigner;
 use crate::store::Store;
 use crate::store::files::FolderLock;
+use crate::store::sqlite::schema::SchemaError;
 use crate::store::sqlite::{FILE_NAME, SqliteStore};
 use crate::timekeeper::Timekeeper;
 use crate::tokens;
@@ -31,7 +32,8 @@ pub enum Way {
     Resume,
 }
 
-/// Makes everything that `plan` asks for and gives the genesis document's bytes.
+/// Makes everything that `plan` asks for and gives the genesis document's bytes. Until [`finish`] it
+/// can be resumed, and then gives the same bytes.
 pub async fn init(config: &Config, plan_bytes: &[u8], way: Way) -> Result<Vec<u8>, CeremonyError> {
     let plan = Plan::parse(plan_bytes)?;
     check_config(config, &plan)?;
@@ -51,9 +53,12 @@ pub async fn init(config: &Config, plan_bytes: &[u8], way: Way) -> Result<Vec<u8
     let made = make(config, &plan, plan_bytes, &mut progress, &admin, &record).await;
     admin.shutdown().await;
     record.shutdown().await;
-    let genesis = made?;
-    Progress::remove(&config.data_dir)?;
-    Ok(genesis)
+    made
+}
+
+/// Ends an `init` whose genesis document is in safe hands: from then on there is nothing to resume.
+pub fn finish(config: &Config) -> Result<(), CeremonyError> {
+    Progress::remove(&config.data_dir)
 }
 
 async fn make(
@@ -65,10 +70,13 @@ async fn make(
     record: &Pool,
 ) -> Result<Vec<u8>, CeremonyError> {
     let pools = [(TokenRole::Admin, admin), (TokenRole::Record, record)];
+    // Saved only after both tokens were found unused.
+    let ours = !progress.tokens.is_empty();
     progress.tokens = pools.iter().map(|(role, pool)| token_facts(*role, pool)).collect::<Result<_, _>>()?;
     for (role, pool) in pools {
-        sweep(plan, progress, role, pool).await?;
+        sweep(plan, progress, ours, role, pool).await?;
     }
+    progress.save(&config.data_dir)?;
     for (purpose, trail, algorithm, role) in planned_keys(plan) {
         if !progress.keys.iter().any(|key| key.purpose == purpose && key.trail == trail) {
             let pool = if role == TokenRole::Admin { admin } else { record };
@@ -137,7 +145,10 @@ fn begin(config: &Config, plan: &Plan, plan_hash: Hash, way: Way) -> Result<Prog
             "the interrupted init follows plan {}, not {plan_hash} of {}",
             progress.plan, plan.instance
         ))),
-        (Way::Resume, Some(progress)) => Ok(progress),
+        (Way::Resume, Some(progress)) => {
+            refuse_sealed(config)?;
+            Ok(progress)
+        }
     }
 }
 
@@ -155,8 +166,15 @@ fn token_facts(role: TokenRole, pool: &Pool) -> Result<TokenFacts, CeremonyError
     })
 }
 
-/// A fresh token has no key of ours; an interrupted attempt's left-overs are destroyed.
-async fn sweep(plan: &Plan, progress: &Progress, role: TokenRole, pool: &Pool) -> Result<(), CeremonyError> {
+/// A fresh token has no key of ours; the left-overs of an interrupted attempt, which found it fresh
+/// (`ours`), are destroyed.
+async fn sweep(
+    plan: &Plan,
+    progress: &Progress,
+    ours: bool,
+    role: TokenRole,
+    pool: &Pool,
+) -> Result<(), CeremonyError> {
     let hsm = |error| CeremonyError::Hsm { token: role.word(), error };
     let known = |id: &[u8]| progress.keys.iter().any(|key| key.cka_id == hex::encode(id));
     let own = format!(":{}:", plan.instance);
@@ -165,7 +183,7 @@ async fn sweep(plan: &Plan, progress: &Progress, role: TokenRole, pool: &Pool) -
         if known(&object.cka_id) {
             continue;
         }
-        if !object.label.contains(&own) || progress.keys.is_empty() {
+        if !object.label.contains(&own) || !ours {
             return Err(CeremonyError::Used(format!(
                 "the {} token holds {:?}: a second genesis on a used token is refused",
                 role.word(),
@@ -255,6 +273,24 @@ fn document(plan: &Plan, plan_hash: Hash, progress: &Progress, batches: &[FirstB
     }
 }
 
+/// A sealed store is neither made anew nor undone. One that an interrupted attempt left half made,
+/// without its tables, is not sealed.
+fn refuse_sealed(config: &Config) -> Result<(), CeremonyError> {
+    if !config.data_dir.join(FILE_NAME).exists() {
+        return Ok(());
+    }
+    let store = match SqliteStore::open(&config.data_dir) {
+        Ok(store) => store,
+        Err(SchemaError::Version { found: 0, .. } | SchemaError::Foreign(_, 0)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let trails = store.reader().read(|snapshot| snapshot.trails())?;
+    if trails.iter().any(|trail| trail.no == records::ADMIN_TRAIL_NO && trail.head.size > 1) {
+        return Err(CeremonyError::Used("the genesis is sealed: its keys are not destroyed by one person".to_owned()));
+    }
+    Ok(())
+}
+
 fn remove_store(data_dir: &Path) -> Result<(), CeremonyError> {
     for suffix in ["", "-wal", "-shm"] {
         let path = data_dir.join(format!("{FILE_NAME}{suffix}"));
@@ -272,15 +308,7 @@ pub async fn abandon(config: &Config, plan_bytes: &[u8]) -> Result<Vec<String>, 
     let plan = Plan::parse(plan_bytes)?;
     check_config(config, &plan)?;
     let _lock = FolderLock::take(&config.data_dir)?;
-    let store = config.data_dir.join(FILE_NAME);
-    if store.exists() {
-        let sealed = SqliteStore::open(&config.data_dir)?.reader().read(|snapshot| snapshot.trails())?;
-        if sealed.iter().any(|trail| trail.no == records::ADMIN_TRAIL_NO && trail.head.size > 1) {
-            return Err(CeremonyError::Used(
-                "the genesis is sealed: its keys are not destroyed by one person".to_owned(),
-            ));
-        }
-    }
+    refuse_sealed(config)?;
     let mut report = Vec::new();
     let own = format!(":{}:", plan.instance);
     for (role, token) in [(TokenRole::Admin, &config.admin_token), (TokenRole::Record, &config.record_token)] {

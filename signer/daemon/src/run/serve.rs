@@ -8,7 +8,7 @@ use countersign_proto::v1::audit_service_server::AuditServiceServer;
 use countersign_proto::v1::signing_service_server::SigningServiceServer;
 use countersign_trail::document::TokenRole;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tonic::transport::Server;
 use tower::util::MapResponseLayer;
@@ -40,6 +40,8 @@ fn io(what: &str) -> impl FnOnce(std::io::Error) -> RunError {
 
 /// Serves until SIGTERM, SIGINT or a fatal condition, then drains.
 pub(super) async fn serve(config: &Config, mut started: Started) -> Result<(), RunError> {
+    // Before anything says that the daemon is ready: who sees that may tell it to stop.
+    let signals = Signals::listen()?;
     let appliance = started.appliance.clone();
     let tls = Arc::new(Tls::new(&config.tls, &client_roots(&appliance.admin.plan)?, appliance.metrics.clone())?);
     let listener = TcpListener::bind(config.listen.grpc).await.map_err(io("listen.grpc"))?;
@@ -79,7 +81,7 @@ pub(super) async fn serve(config: &Config, mut started: Started) -> Result<(), R
     let server = tokio::spawn(grpc(config.clone(), appliance.clone(), health, listener, settings, stopped(stopping)));
     tracing::info!(%address, %operations_address, genesis = %appliance.genesis, "serving");
     crate::notify::ready();
-    let ended = until_stopped(&mut started).await;
+    let ended = until_stopped(signals, &mut started).await;
     crate::notify::stopping();
     let _ = stop.send(true);
     if ended.is_ok() {
@@ -147,13 +149,27 @@ async fn grpc(
         .await
 }
 
+/// The signals that ask for a clean end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From here on neither ends the process by itself.
+    fn listen() -> Result<Signals, RunError> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).map_err(io("SIGTERM"))?,
+            interrupt: signal(SignalKind::interrupt()).map_err(io("SIGINT"))?,
+        })
+    }
+}
+
 /// Waits for a signal, or for a sequencer that must not go on.
-async fn until_stopped(started: &mut Started) -> Result<(), RunError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(io("SIGTERM"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(io("SIGINT"))?;
+async fn until_stopped(mut signals: Signals, started: &mut Started) -> Result<(), RunError> {
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("told to stop"),
-        _ = interrupt.recv() => tracing::info!("interrupted"),
+        _ = signals.terminate.recv() => tracing::info!("told to stop"),
+        _ = signals.interrupt.recv() => tracing::info!("interrupted"),
         Some(ended) = started.tasks.join_next() => match ended {
             Ok(result) => result?,
             Err(error) => return Err(io("a sequencer")(std::io::Error::other(error))),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use countersign_hsm::{Pool, consume_pin_cleared_marker, pin_cleared_marker};
-use countersign_trail::admin::AdminState;
+use countersign_hsm::{Pool, Reason, consume_pin_cleared_marker, pin_cleared_marker};
+use countersign_trail::admin::{AdminError, AdminState, Documents};
 use countersign_trail::control::TokenSerial;
 use countersign_trail::document::{Role, TokenRole};
 use countersign_trail::hash::Hash;
@@ -117,7 +117,15 @@ fn with_recovered(store: &SqliteStore, state: &AdminState, open: Range<u64>) -> 
 /// Replays the admin trail from the pinned fingerprint.
 pub fn replay(store: &SqliteStore, fingerprint: Hash) -> Result<(AdminState, Vec<TrailRow>), CeremonyError> {
     let documents = StoredDocuments::new(store.reader());
-    let mut state = AdminState::begin(fingerprint, &documents)?;
+    if documents.document(&fingerprint).is_none() {
+        return Err(CeremonyError::Mismatch(format!(
+            "the store has no genesis document with fingerprint {fingerprint}: check `genesis` in the configuration, and data_dir"
+        )));
+    }
+    let changed = |error: AdminError| {
+        CeremonyError::Mismatch(format!("{error}; the store was changed or is damaged: run `countersignd fsck`"))
+    };
+    let mut state = AdminState::begin(fingerprint, &documents).map_err(changed)?;
     let rows = store.reader().read(|snapshot| snapshot.trails())?;
     let want = state.trails.len() + 1;
     if rows.len() != want
@@ -136,7 +144,7 @@ pub fn replay(store: &SqliteStore, fingerprint: Hash) -> Result<(AdminState, Vec
             )));
         }
         for record in records {
-            state.apply(&record.bytes, &documents)?;
+            state.apply(&record.bytes, &documents).map_err(changed)?;
         }
         from = to;
     }
@@ -151,8 +159,10 @@ async fn token(
     role: TokenRole,
 ) -> Result<(Arc<TokenSigner>, TokenSerial), RunError> {
     let settings = settings(config, role);
-    let pool: Pool = tokens::start(role, settings, &state.genesis.instance, tokens::bindings(state, role)).await?;
     let facts = state.genesis.tokens.iter().find(|facts| facts.role == role);
+    let serial = facts.map_or("", |facts| facts.serial.as_str());
+    let pool = tokens::start(role, settings, &state.genesis.instance, tokens::bindings(state, role)).await;
+    let pool: Pool = pool.map_err(|error| advised(error, serial))?;
     let info = pool.token_info();
     let (Some(facts), Some(info)) = (facts, info) else {
         return Err(CeremonyError::Mismatch(format!("the {} token did not describe itself", role.word())).into());
@@ -169,6 +179,24 @@ async fn token(
     let module = info.module_sha256.parse().unwrap_or(facts.module);
     let serial = TokenSerial { module, role, serial: info.serial };
     Ok((Arc::new(tokens::signer(&pool, state, role)), serial))
+}
+
+/// Adds what to do to an HSM's refusal at start. `serial` is that of the genesis's token.
+fn advised(error: CeremonyError, serial: &str) -> CeremonyError {
+    let CeremonyError::Hsm { error: ref hsm, .. } = error else { return error };
+    let advice = match hsm.reason() {
+        Reason::TokenMissing | Reason::TokenMismatch | Reason::KeyMissing | Reason::KeyMismatch => {
+            format!("the genesis names the token with serial {serial}: configure that one, with its keys")
+        }
+        Reason::KeyExtractable | Reason::KeyAttributes | Reason::KeyAmbiguous => {
+            "the token is not as the ceremony left it: nothing is signed with it; tell the administrators".to_owned()
+        }
+        Reason::MacKey => "put back the MAC key that init made, at mac_key_file".to_owned(),
+        Reason::PinUnreadable => "check pin_file or pin_credential".to_owned(),
+        Reason::PinLatched => "put the right PIN in place, then run `countersignd pin-clear`".to_owned(),
+        _ => return error,
+    };
+    CeremonyError::Mismatch(format!("{error}; {advice}"))
 }
 
 fn settings(config: &Config, role: TokenRole) -> &Token {

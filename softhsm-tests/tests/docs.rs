@@ -1,6 +1,8 @@
 //! The documentation is held against the programs: commands exist with the options that are shown,
 //! what is marked to be run is run on a live appliance, and every link leads somewhere.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at what it did not expect")]
+
 #[path = "docs/claims.rs"]
 mod claims;
 #[path = "docs/commands.rs"]

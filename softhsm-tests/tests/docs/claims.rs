@@ -46,6 +46,19 @@ fn named_tests(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
+fn the_gateway_of_the_readme_is_the_compiled_example() {
+    let library = std::fs::read_to_string(root().join("signer/client/src/lib.rs")).unwrap();
+    let compiled: BTreeSet<&str> = library.lines().filter_map(|line| line.strip_prefix("//! ")).collect();
+    let readme = Page::read(&root().join("README.md"));
+    let blocks = readme.blocks("rust");
+    let lines: Vec<&str> = blocks.iter().flat_map(|block| block.text.lines()).filter(|line| !line.is_empty()).collect();
+    assert!(lines.len() >= 5, "{lines:?}");
+    for line in lines {
+        assert!(compiled.contains(line), "the example in signer/client/src/lib.rs has no line {line}");
+    }
+}
+
+#[test]
 fn every_test_that_is_named_exists() {
     let tests = every_test();
     let mut named = BTreeSet::new();

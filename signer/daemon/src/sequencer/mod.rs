@@ -24,6 +24,8 @@ mod gather;
 mod recent;
 pub mod start;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -11,6 +11,7 @@ use countersign_trail::checkpoint::SignedCheckpoint;
 use countersign_trail::document::Mode;
 use countersign_trail::dsse;
 use countersign_trail::hash::Hash;
+use countersign_trail::id::InstanceId;
 use countersign_trail::keys::PublicKey;
 use countersign_trail::record::{Record, RecordError};
 use countersign_trail::signing::RECORD_PAYLOAD_TYPE;
@@ -148,9 +149,9 @@ pub async fn open(
     });
     let recovery = match &checked.open {
         None => None,
-        Some((intent, records)) => {
-            Some(recover(context, &facts, &row, &checked.frontier, intent, records, &signer).await?)
-        }
+        Some((intent, records)) => Some(
+            recover(&context.admin.genesis.instance, &facts, &row, &checked.frontier, intent, records, &signer).await?,
+        ),
     };
     let (frontier, root) = match &recovery {
         Some((batch, _)) => (batch.frontier.clone(), batch.tree.root()),
@@ -196,7 +197,7 @@ pub async fn open(
 
 impl<S: crate::store::Store> Task<S> {
     /// Puts an open intent where a crash interrupted it: at the HSM.
-    fn resume(&mut self, batch: Batch, proof: RecoveryProof) {
+    pub(super) fn resume(&mut self, batch: Batch, proof: RecoveryProof) {
         let messages = self.with_keys(batch.messages(self.facts.mode));
         let second = self.write_second(SecondHead { size: batch.next.size, leaf: batch.next.leaf });
         let checkpoint = batch.checkpoint.clone();
@@ -309,8 +310,8 @@ fn check_last_signature(snapshot: &Snapshot<'_>, row: &TrailRow, keys: &Keys<'_>
 }
 
 /// Builds the open intent's batch again and has the worker check its MAC.
-async fn recover(
-    context: &Context,
+pub(super) async fn recover(
+    instance: &InstanceId,
     facts: &TrailFacts,
     row: &TrailRow,
     frontier: &CompactRange,
@@ -334,7 +335,6 @@ async fn recover(
         .map_err(broken)?;
     let text = batch.checkpoint.as_ref().map(|checkpoint| checkpoint.text());
     let messages = batch.messages(facts.mode);
-    let instance = &context.admin.genesis.instance;
     let digest = intent_digest(instance, facts, &batch.prev, leaves.iter().copied(), &messages);
     let holds = signer.check_mac(digest, intent.mac).await;
     let holds = holds.map_err(|refusal| StartError::Hsm { trail: trail.clone(), refusal })?;

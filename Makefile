@@ -21,7 +21,7 @@ quickstart: ## Sign, export and verify 2,120 real events, end to end, under targ
 	target/release/quickstart target/quickstart $(EVENTS) $(if $(KEEP),--keep)
 
 test: ## Build and pass every test
-	@sh .ci/need $(QUICKSTART_PACKAGES) python3
+	@sh .ci/need $(QUICKSTART_PACKAGES) python3 openssl
 	cargo build --locked -p countersignd --features failpoints
 	mkdir -p target/debug/failpoints && cp target/debug/countersignd target/debug/failpoints/
 	cargo build --workspace --locked --bins --examples

@@ -253,7 +253,13 @@ async fn serve(
         End::Closed => HsmError::new(Reason::HsmUnavailable, "the pool is closed"),
         End::Halted(halt) => halt.error.clone(),
     };
-    // Down before anybody is told, so that a caller who repeats sees it.
+    // Down before anybody is told, so that a caller who repeats sees it; and latched before down, so
+    // that a latched pool never looks as if it tried again.
+    if let End::Halted(halt) = &end
+        && halt.latched
+    {
+        context.board.latch(halt.error.clone());
+    }
     context.board.set(index, SlotState::Down(error.clone()));
     let status = bury(context, index, process).await;
     tracing::info!(pool = context.board.name(), slot = index, status, "HSM worker ended");

@@ -71,7 +71,10 @@ async fn a_server_that_is_not_the_daemon_is_refused() {
     let mut config = server.config();
     config.connection.server_name = Some("other.example".to_owned());
     let error = Client::connect(config).await.err().unwrap();
-    assert!(matches!(&error, ClientError::Connect { problem, .. } if problem.contains("not valid for name")), "{error}");
+    assert!(
+        matches!(&error, ClientError::Connect { problem, .. } if problem.contains("not valid for name")),
+        "{error}"
+    );
 
     let mut config = server.config();
     config.connection.endpoint = config.connection.endpoint.replace("https", "http");

@@ -65,7 +65,12 @@ pub(super) async fn serve(config: &Config, mut started: Started) -> Result<(), R
     for (role, token) in [(TokenRole::Record, &appliance.record_token), (TokenRole::Admin, &appliance.admin_token)] {
         sides.spawn(started.log.clone().watch(role, token.pool().state()));
     }
-    sides.spawn(clockwatch::watch(config.clock.clone(), appliance.clock.clone(), started.log.clone()));
+    sides.spawn(clockwatch::watch(
+        config.clock.clone(),
+        config.data_dir.clone(),
+        appliance.clock.clone(),
+        started.log.clone(),
+    ));
     let fresh = tls.clone();
     sides.spawn(async move {
         if let Err(error) = fresh.keep_fresh().await {

@@ -21,8 +21,8 @@ use countersign_trail::origin::Origin;
 use countersign_trail::part::SALT_LEN;
 use countersign_trail::time::Timestamp;
 
-/// The version of the stored schema. A store of an older version is upgraded by `countersignd
-/// upgrade` when there is one; a newer one is refused.
+/// The version of the stored schema. A store of another version is refused: a daemon that changes the
+/// schema says in its release how a store is taken over.
 pub const SCHEMA_VERSION: i64 = 1;
 
 /// A trail's number in this store, from 1 (the admin trail); at most 65 (see

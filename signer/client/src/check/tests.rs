@@ -383,6 +383,22 @@ fn a_new_record_below_the_held_head_is_caught() {
 }
 
 #[test]
+fn a_record_that_its_held_successor_does_not_name_is_caught() {
+    for (mode, algorithm) in MODES {
+        let mut notary = Notary::new(mode, algorithm);
+        let gateway = Gateway::of(&notary);
+        let backup = notary.backup();
+        // Record 1 is another client's, record 2 is ours and names it.
+        notary.answer(&[plain_event("x-1")]);
+        receipts(gateway.call(&mut notary, &[plain_event("e-1")], &|_| {}));
+        notary.restore(backup);
+        // A caller's own id may be a repeat, so its low place alone is no contradiction.
+        let outcomes = gateway.call(&mut notary, &[plain_event("e-2")], &|_| {});
+        assert_eq!(reason(&outcomes[0]), AlarmReason::Chain, "{mode:?}");
+    }
+}
+
+#[test]
 fn two_roots_at_one_size_are_caught() {
     let mut notary = Notary::new(Mode::Batch, Algorithm::Ed25519);
     let gateway = Gateway::of(&notary);

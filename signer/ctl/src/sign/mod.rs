@@ -74,6 +74,8 @@ pub(crate) async fn run(args: &SignArgs, output: Output) -> Outcome {
     progress.done();
     let unanswered: usize = receiver.unanswered().iter().map(Vec::len).sum();
     drop(receiver);
+    // The messages that nobody answers hold the window that the sending task may be waiting for.
+    drop(answered);
     receipts.finish()?;
     newest::keep(&client, fingerprint, &args.trail)?;
     let failure = finish(ended, unanswered, sending.await);

@@ -1,7 +1,7 @@
 # Countersign. `make help` lists every command.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test interop crash bench lint fmt deny docs clean
+.PHONY: help quickstart test interop crash sweep bench lint fmt deny docs clean
 
 # Debian packages: what the quickstart needs, and what the tests need besides.
 QUICKSTART_PACKAGES := softhsm2 openssh-client
@@ -32,6 +32,12 @@ crash: ## Kill the daemon and its workers 120 times under load
 	cargo build --workspace --locked --bins --examples
 	cargo build --locked -p countersign-faulty-module
 	COUNTERSIGN_KILLS=120 cargo test --locked -p countersign-stage --test crashes random_moments -- --nocapture
+
+sweep: ## Change every byte of evidence, one verification each, in an optimised build
+	@sh .ci/need $(QUICKSTART_PACKAGES)
+	cargo build --release --locked -p countersignd -p countersign-ctl -p countersign-verify -p countersign-stage --bins
+	cargo test --release --locked -p countersign-verify --test every_byte
+	cargo test --release --locked -p countersign-stage --test tampering
 
 interop: ## Check our formats with software that others wrote (Python, Node, OpenSSL, OpenSSH)
 	@sh .ci/need $(QUICKSTART_PACKAGES) openssl unzip python3 python3-venv nodejs npm

@@ -12,6 +12,7 @@
 //! - [`batch`]: from gathered items to bytes to sign: pure.
 //! - [`recent`]: event ids that a reader may not have seen yet.
 //! - [`flight`]: what the HSM is working on.
+//! - [`launch`]: to the HSM with a durable intent, to the callers with a durable outcome.
 //! - [`task`]: the loop.
 //! - [`start`]: opening a trail: checks, recovery.
 //!
@@ -21,6 +22,7 @@
 pub mod batch;
 mod flight;
 mod gather;
+mod launch;
 mod recent;
 pub mod start;
 mod task;

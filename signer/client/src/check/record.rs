@@ -166,8 +166,9 @@ fn diagnose(
     let names: Vec<&PartName> = sent.parts.iter().map(|part| &part.name).collect();
     same(AlarmReason::Part, "parts", &names, &found.parts.keys().collect())?;
     if parts {
-        for (name, commitment) in &wanted.parts {
-            same(AlarmReason::Part, name.as_str(), &Some(commitment), &found.parts.get(name))?;
+        // The names are the same: both lists are in one order.
+        for ((name, expected), actual) in wanted.parts.iter().zip(found.parts.values()) {
+            same(AlarmReason::Part, &format!("commitment of part {name}"), expected, actual)?;
         }
     }
     Ok((header.time, header.prev, kid))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use countersign_trail::admin::{AdminState, check_genesis_signature};
 use countersign_trail::control::{Body, GenesisBody, PersonSignature};
-use countersign_trail::document::{Genesis, Plan, TokenRole};
+use countersign_trail::document::TokenRole;
 use countersign_trail::hash::Hash;
 use countersign_trail::id::MemberId;
 
@@ -57,7 +57,7 @@ pub async fn seal(config: &Config, genesis_bytes: &[u8], handed_in: Vec<HandedIn
 
 /// Every administrator of the plan, nobody else, each once, each by an enrolled key.
 fn check(state: &AdminState, genesis: &[u8], handed_in: &[HandedIn]) -> Result<Vec<PersonSignature>, CeremonyError> {
-    let (plan, _): (&Plan, &Genesis) = (&state.plan, &state.genesis);
+    let plan = &state.plan;
     let mut signatures = Vec::new();
     for one in handed_in {
         let refused = |problem: &str| CeremonyError::Mismatch(format!("signature of {}: {problem}", one.member));

@@ -12,8 +12,6 @@ pub mod files;
 pub mod sqlite;
 pub mod tree;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use countersign_trail::hash::Hash;
 use countersign_trail::id::{EventId, MemberId, PartName};
@@ -228,6 +226,3 @@ pub trait Store: Send + Sync + 'static {
     where
         F: FnOnce(u64) -> Bytes + Send + 'static;
 }
-
-/// How long a read may hold its snapshot.
-pub const READ_LIMIT: Duration = Duration::from_secs(5);

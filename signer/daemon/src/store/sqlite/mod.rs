@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::{Append, AppendError, Store, TrailNo};
 use reader::Reader;
 use schema::SchemaError;
-use writer::{Command, Writer};
+use writer::{Alone, Command, Writer};
 
 /// The database's file name in the data folder.
 pub const FILE_NAME: &str = "store.db";
@@ -57,7 +57,7 @@ impl SqliteStore {
 
     /// Adds a trail's row; used by `init` alone.
     pub async fn add_trail(&self, row: super::TrailRow) -> Result<(), AppendError> {
-        self.call(|reply| Command::AddTrail(row, reply)).await
+        self.call(|reply| Command::Alone(Alone::AddTrail(row, reply))).await
     }
 
     async fn call<T>(&self, command: impl FnOnce(writer::Reply<T>) -> Command) -> Result<T, AppendError> {
@@ -74,18 +74,18 @@ impl Store for SqliteStore {
     }
 
     async fn latch(&self, trail: TrailNo, reason: String) -> Result<(), AppendError> {
-        self.call(|reply| Command::Latch(trail, reason, reply)).await
+        self.call(|reply| Command::Alone(Alone::Latch(trail, reason, reply))).await
     }
 
     async fn put_document(&self, document: Bytes) -> Result<Hash, AppendError> {
-        self.call(|reply| Command::Document(document, reply)).await
+        self.call(|reply| Command::Alone(Alone::Document(document, reply))).await
     }
 
     async fn next_statement<F>(&self, kid: String, payload: F) -> Result<(u64, Bytes), AppendError>
     where
         F: FnOnce(u64) -> Bytes + Send + 'static,
     {
-        self.call(|reply| Command::Statement(kid, Box::new(payload), reply)).await
+        self.call(|reply| Command::Alone(Alone::Statement(kid, Box::new(payload), reply))).await
     }
 }
 

@@ -20,7 +20,14 @@ pub(super) type MakePayload = Box<dyn FnOnce(u64) -> Bytes + Send>;
 
 /// What the writer is asked to do.
 pub(super) enum Command {
+    /// Shares a transaction with others of its kind.
     Append(Box<Append>, Reply<()>),
+    /// Has a transaction of its own.
+    Alone(Alone),
+}
+
+/// What has a transaction of its own.
+pub(super) enum Alone {
     Latch(TrailNo, String, Reply<()>),
     Document(Bytes, Reply<Hash>),
     Statement(String, MakePayload, Reply<(u64, Bytes)>),
@@ -95,8 +102,8 @@ fn run(mut connection: Connection, commands: &Receiver<Command>) {
         while let Some(command) = next.take() {
             match command {
                 Command::Append(step, reply) => steps.push((step, reply)),
-                other => {
-                    if !flush(&mut connection, &mut clients, &mut steps) || !single(&mut connection, other) {
+                Command::Alone(alone) => {
+                    if !flush(&mut connection, &mut clients, &mut steps) || !single(&mut connection, alone) {
                         return;
                     }
                 }
@@ -155,21 +162,20 @@ fn flush(connection: &mut Connection, clients: &mut Clients, steps: &mut Vec<Ste
     }
 }
 
-fn single(connection: &mut Connection, command: Command) -> bool {
+fn single(connection: &mut Connection, command: Alone) -> bool {
     fn answer<T>(reply: Reply<T>, result: Result<T, AppendError>) -> bool {
         let known = !matches!(result, Err(AppendError::Unknown(_)));
         let _ = reply.send(result);
         known
     }
     match command {
-        Command::Append(step, reply) => flush(connection, &mut Clients::default(), &mut vec![(step, reply)]),
-        Command::Latch(trail, reason, reply) => {
+        Alone::Latch(trail, reason, reply) => {
             answer(reply, transaction(connection, |c| statements::latch(c, trail, &reason)))
         }
-        Command::Document(bytes, reply) => {
+        Alone::Document(bytes, reply) => {
             answer(reply, transaction(connection, |c| statements::put_document(c, &bytes)))
         }
-        Command::Statement(kid, make, reply) => {
+        Alone::Statement(kid, make, reply) => {
             let mut make = Some(make);
             let result = transaction(connection, |c| {
                 let number = statements::next_number(c, &kid)?;
@@ -179,7 +185,7 @@ fn single(connection: &mut Connection, command: Command) -> bool {
             });
             answer(reply, result)
         }
-        Command::AddTrail(row, reply) => answer(reply, transaction(connection, |c| statements::add_trail(c, &row))),
+        Alone::AddTrail(row, reply) => answer(reply, transaction(connection, |c| statements::add_trail(c, &row))),
     }
 }
 

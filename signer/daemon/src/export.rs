@@ -297,7 +297,7 @@ impl Job {
         let gone = || AppendError::Unknown("the statement was not made".to_owned());
         let writer = makes.try_recv().map_err(|_| gone())??;
         let message = dsse::pae(STATEMENT_PAYLOAD_TYPE, &payload);
-        let signatures = runtime.block_on(self.appliance.record_token.sign(vec![(kid, message)], None))?;
+        let signatures = runtime.block_on(self.appliance.record_token.sign([(kid, message.into())].into(), None))?;
         let signature = signatures.first().ok_or_else(|| Refusal::from(Reason::Internal))?;
         self.sink.put(writer.finish(signature)?)?;
         Ok(())

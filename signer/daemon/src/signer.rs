@@ -2,6 +2,7 @@
 //! a signature believed.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, ParsedPublicKey};
 use bytes::Bytes;
@@ -12,8 +13,9 @@ use countersign_trail::keys::{Algorithm, Kid, PublicKey};
 use crate::fail;
 use crate::reason::{Reason, Refusal};
 
-/// Signatures that one thread verifies; more are spread over several.
-const VERIFY_CHUNK: usize = 64;
+/// What is to be signed, each message by its key. Shared, since an intent's are signed again, the
+/// same bytes, until they have signatures.
+pub type Messages = Arc<[(Kid, Bytes)]>;
 
 /// A public key for fast checks of honest signatures. The strict checks of the verifier are
 /// [`PublicKey::verify`]'s.
@@ -42,14 +44,14 @@ impl FastKey {
 /// The keys of one token.
 pub struct TokenSigner {
     pool: Pool,
-    keys: std::sync::Arc<HashMap<Kid, FastKey>>,
+    keys: Arc<HashMap<Kid, FastKey>>,
 }
 
 impl TokenSigner {
     /// Over a pool that has these keys bound.
     pub fn new<'k>(pool: Pool, keys: impl Iterator<Item = &'k PublicKey>) -> TokenSigner {
         let keys = keys.filter_map(|key| Some((key.kid(), FastKey::new(key)?))).collect();
-        TokenSigner { pool, keys: std::sync::Arc::new(keys) }
+        TokenSigner { pool, keys: Arc::new(keys) }
     }
 
     /// The pool itself.
@@ -68,49 +70,33 @@ impl TokenSigner {
     }
 
     /// Has `messages` signed, each by its key, and verifies every signature.
-    pub async fn sign(
-        &self,
-        messages: Vec<(Kid, Vec<u8>)>,
-        recovery: Option<RecoveryProof>,
-    ) -> Result<Vec<Bytes>, Refusal> {
-        let item = |(kid, message): &(Kid, Vec<u8>)| SignItem { kid: *kid, message: message.clone(), recovery };
-        let signatures = self.pool.sign(messages.iter().map(item).collect()).await.map_err(refusal)?;
-        fail::point("sign");
-        self.verify(messages, signatures).await
-    }
-
-    async fn verify(&self, messages: Vec<(Kid, Vec<u8>)>, signatures: Vec<Vec<u8>>) -> Result<Vec<Bytes>, Refusal> {
-        if signatures.len() != messages.len() {
-            return Err(Refusal::new(
-                Reason::HsmUnavailable,
-                "the HSM gave another number of signatures than it was asked for",
-            ));
-        }
-        let mut pairs: Vec<_> = messages.into_iter().zip(signatures).collect();
+    ///
+    /// While the HSM makes the signatures of one chunk, those of the chunks before are verified.
+    pub async fn sign(&self, messages: Messages, recovery: Option<RecoveryProof>) -> Result<Vec<Bytes>, Refusal> {
+        let item = |(kid, message): &(Kid, Bytes)| SignItem { kid: *kid, message: message.clone(), recovery };
+        let mut signing = self.pool.begin(messages.iter().map(item).collect()).map_err(refusal)?;
         let mut checks = Vec::new();
-        while !pairs.is_empty() {
-            let chunk = pairs.split_off(pairs.len().saturating_sub(VERIFY_CHUNK));
-            let keys = self.keys.clone();
-            checks.push(tokio::task::spawn_blocking(move || {
-                let holds = |((kid, message), signature): &((Kid, Vec<u8>), Vec<u8>)| {
-                    keys.get(kid).is_some_and(|key| key.holds(message, signature))
-                };
-                chunk
-                    .iter()
-                    .all(holds)
-                    .then(|| chunk.into_iter().map(|(_, signature)| Bytes::from(signature)).collect())
-            }));
+        while let Some(chunk) = signing.next().await {
+            let chunk = chunk.map_err(refusal)?;
+            let (keys, messages) = (self.keys.clone(), messages.clone());
+            let check = move || verify(&keys, &messages, chunk);
+            checks.push(tokio::task::spawn_blocking(check));
         }
-        let mut verified: Vec<Bytes> = Vec::new();
-        for check in checks.into_iter().rev() {
-            let chunk: Option<Vec<Bytes>> = check.await.unwrap_or_default();
-            let chunk = chunk.ok_or_else(|| {
+        fail::point("sign");
+        let mut verified = vec![None; messages.len()];
+        for check in checks {
+            let chunk = check.await.unwrap_or_default().ok_or_else(|| {
                 tracing::error!("the HSM gave a signature that does not verify; it is dropped");
                 Refusal::new(Reason::HsmUnavailable, "the HSM gave a signature that does not verify; it was dropped")
             })?;
-            verified.extend(chunk);
+            for (place, signature) in chunk {
+                verified[place] = Some(signature);
+            }
         }
-        Ok(verified)
+        let complete: Option<Vec<Bytes>> = verified.into_iter().collect();
+        complete.ok_or_else(|| {
+            Refusal::new(Reason::HsmUnavailable, "the HSM gave another number of signatures than it was asked for")
+        })
     }
 
     /// Why the token cannot sign now; none when it can.
@@ -121,6 +107,19 @@ impl TokenSigner {
             PoolState::Down { reason, .. } => Some(refusal(reason.clone()).reason()),
         }
     }
+}
+
+/// The signatures of a chunk, each with its message's place, if all of them verify.
+fn verify(
+    keys: &HashMap<Kid, FastKey>,
+    messages: &Messages,
+    chunk: Vec<(usize, Bytes)>,
+) -> Option<Vec<(usize, Bytes)>> {
+    let holds = |(place, signature): &(usize, Bytes)| {
+        let (kid, message) = messages.get(*place)?;
+        keys.get(kid).filter(|key| key.holds(message, signature))
+    };
+    chunk.iter().all(|one| holds(one).is_some()).then_some(chunk)
 }
 
 /// What a client hears of a failure in the HSM.

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use countersign_trail::keys::{Algorithm, Kid};
 use countersign_trail::origin::Origin;
 use countersign_trail::signing::{MAX_STATEMENT_LEN, Purpose};
@@ -103,7 +104,7 @@ pub struct SignItem {
     /// The key.
     pub kid: Kid,
     /// The whole message, at most [`MAX_MESSAGE_BYTES`]; the worker hashes it itself.
-    pub message: Vec<u8>,
+    pub message: Bytes,
     /// For an intent that is taken up again after a crash: the proof that it was one.
     pub recovery: Option<RecoveryProof>,
 }

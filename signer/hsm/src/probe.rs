@@ -32,10 +32,10 @@ pub(crate) fn message(instance: &InstanceId, kid: &Kid) -> Result<Vec<u8>, HsmEr
 
 /// Whether the answer to a request with this one message is a signature that verifies.
 pub(crate) fn check(public: &PublicKey, message: &[u8], answer: Answer) -> Result<(), HsmError> {
-    let Answer::Signed { index: 0, result } = answer else {
-        return Err(HsmError::new(Reason::Protocol, "a probe was not answered by a signature"));
-    };
+    let none = || HsmError::new(Reason::Protocol, "a probe was not answered by a signature");
+    let Answer::Signed { first: 0, mut results } = answer else { return Err(none()) };
+    let signature = results.pop().ok_or_else(none)??;
     public
-        .verify(message, &result?.0)
+        .verify(message, &signature.0)
         .map_err(|error| HsmError::new(Reason::BadSignature, format!("the probe of {}: {error}", public.kid())))
 }

@@ -11,6 +11,7 @@
 use std::fmt;
 use std::io::{self, Read};
 
+use bytes::Bytes;
 use countersign_trail::keys::Kid;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -24,9 +25,12 @@ pub(crate) const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
 /// a single longer message is a request of its own.
 pub(crate) const CHUNK_BYTES: usize = 1024 * 1024;
 /// Most messages in one `Sign` request.
-pub(crate) const MAX_CHUNK_ITEMS: usize = 256;
+///
+/// Signatures are handed on request by request, so that the first are verified while the others are
+/// made.
+pub(crate) const MAX_CHUNK_ITEMS: usize = 64;
 /// Raised whenever a message changes; a worker of another version refuses to start.
-pub(crate) const PREAMBLE: [u8; 8] = *b"CSHSM\0\x01\0";
+pub(crate) const PREAMBLE: [u8; 8] = *b"CSHSM\0\x02\0";
 
 /// Why bytes are not a frame.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +47,7 @@ pub(crate) enum FrameError {
 
 /// Bytes, carried as one block.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Blob(pub(crate) Vec<u8>);
+pub(crate) struct Blob(pub(crate) Bytes);
 
 impl fmt::Debug for Blob {
     /// Shows the length alone: contents never reach a log.
@@ -60,17 +64,17 @@ impl Serialize for Blob {
 
 impl<'de> Deserialize<'de> for Blob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Blob, D::Error> {
-        struct Bytes;
-        impl de::Visitor<'_> for Bytes {
+        struct Block;
+        impl de::Visitor<'_> for Block {
             type Value = Blob;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("bytes")
             }
             fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Blob, E> {
-                Ok(Blob(bytes.to_vec()))
+                Ok(Blob(Bytes::copy_from_slice(bytes)))
             }
         }
-        deserializer.deserialize_bytes(Bytes)
+        deserializer.deserialize_bytes(Block)
     }
 }
 
@@ -90,7 +94,7 @@ pub(crate) enum Call {
     Bind(Vec<KeyBinding>),
     /// Keys never to use again. Answer: `Done`.
     Unbind(Vec<Kid>),
-    /// Messages to sign. Answer: `Signed` for each.
+    /// Messages to sign. Answers: `Signed`, one or more, until every item has its result.
     Sign(Vec<WireItem>),
     /// Answer: `Mac`.
     Mac([u8; 32]),
@@ -140,10 +144,10 @@ pub(crate) enum Answer {
     Bound {
         refused: Vec<(Kid, HsmError)>,
     },
-    /// The item `index` of a `Sign` request; the signature is in wire form.
+    /// Consecutive items of a `Sign` request, from item `first` on; signatures are in wire form.
     Signed {
-        index: u32,
-        result: Result<Blob, HsmError>,
+        first: u32,
+        results: Vec<Result<Blob, HsmError>>,
     },
     Mac([u8; 32]),
     Checked(bool),
@@ -224,7 +228,8 @@ mod tests {
         let prefix = u32::try_from(MAX_FRAME_BYTES + 1).unwrap().to_le_bytes();
         let error = read::<Request>(&mut prefix.as_slice()).unwrap_err();
         assert!(matches!(error, FrameError::TooLong(n) if n == MAX_FRAME_BYTES + 1));
-        let item = WireItem { kid: Kid::from_bytes([1; 32]), message: Blob(vec![0; MAX_FRAME_BYTES]), recovery: None };
+        let item =
+            WireItem { kid: Kid::from_bytes([1; 32]), message: Blob(vec![0; MAX_FRAME_BYTES].into()), recovery: None };
         let call = Call::Sign(vec![item]);
         let error = encode(&[Request { id: 1, call }]).unwrap_err();
         assert!(matches!(error, FrameError::TooLong(_)));
@@ -243,6 +248,6 @@ mod tests {
 
     #[test]
     fn blobs_do_not_show_their_contents() {
-        assert_eq!(format!("{:?}", Blob(b"secret".to_vec())), "Blob(6 bytes)");
+        assert_eq!(format!("{:?}", Blob(Bytes::from_static(b"secret"))), "Blob(6 bytes)");
     }
 }

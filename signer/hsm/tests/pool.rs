@@ -116,7 +116,7 @@ async fn below_the_window_a_valid_mac_is_needed_and_holds_across_restarts() {
     ready(&pool).await;
     assert!(pool.check_mac(digest, mac).await.unwrap());
     let sign = |size, recovery| {
-        let message = checkpoint(size, 1);
+        let message = checkpoint(size, 1).into();
         let item = countersign_hsm::SignItem { kid: key.kid, message, recovery };
         pool.sign(vec![item])
     };

@@ -221,6 +221,19 @@ pub fn position_of(
     }
 }
 
+/// The sequence number that a record to be signed says it has, for choosing who signs it: nothing else
+/// of the message is looked at, and [`position_of`] is what decides. `None` for what is no record.
+///
+/// Of the members of a record only `time`, `trail`, `type` and `v` stand behind `seq`, and none of
+/// them can hold a quotation mark.
+pub fn claimed_seq(message: &[u8]) -> Option<u64> {
+    const MEMBER: &[u8] = br#""seq":""#;
+    let (RECORD_PAYLOAD_TYPE, payload) = split_pae(message)? else { return None };
+    let at = payload.windows(MEMBER.len()).rposition(|window| window == MEMBER)? + MEMBER.len();
+    let digits = payload[at..].split(|byte| *byte == b'"').next()?;
+    decimal::parse(std::str::from_utf8(digits).ok()?)
+}
+
 fn same_trail(want: Option<&Origin>, found: &Origin) -> Result<(), SigningError> {
     if want == Some(found) {
         return Ok(());

@@ -10,7 +10,7 @@ use countersign_trail::jcs;
 use countersign_trail::keys::Kid;
 use countersign_trail::origin::Origin;
 use countersign_trail::record::*;
-use countersign_trail::signing::{Position, Purpose, RECORD_PAYLOAD_TYPE, SigningError, position_of};
+use countersign_trail::signing::{Position, Purpose, RECORD_PAYLOAD_TYPE, SigningError, claimed_seq, position_of};
 use countersign_trail::time::Timestamp;
 use countersign_trail::{dsse, part};
 use proptest::prelude::*;
@@ -155,6 +155,24 @@ fn positions() {
     assert_eq!(position, Position::Statement { kid, number: 5 });
     assert!(of(Purpose::Evidence, &trail, &kid, &statement(&Kid::from_bytes([1; 32]))).is_err());
     assert!(of(Purpose::Record, &trail, &kid, &statement(&kid)).is_err());
+}
+
+#[test]
+fn the_claimed_sequence_number_is_the_records_own() {
+    let pae = |payload: &[u8]| dsse::pae(RECORD_PAYLOAD_TYPE, payload);
+    for links in 0..=3 {
+        let record = Record { header: header(41, 0), content: Content::Event(event(r#""seq":"9""#, links)) };
+        assert_eq!(claimed_seq(&pae(&record.to_bytes().unwrap())), Some(41), "{links} links");
+    }
+    let body = serde_json::json!({ "seq": "7", "z": r#","seq":"8""# });
+    let control = Control { type_name: TypeName::parse("countersign.later").unwrap(), body };
+    let record = Record { header: header(u64::MAX, 0), content: Content::Control(control) };
+    assert_eq!(claimed_seq(&pae(&record.to_bytes().unwrap())), Some(u64::MAX));
+    for bad in ["", "{}", r#"{"seq":"01"}"#, r#"{"seq":"x"}"#, r#"{"seq":""#, r#"{"seq":"99999999999999999999"}"#] {
+        assert_eq!(claimed_seq(&pae(bad.as_bytes())), None, "{bad}");
+    }
+    assert_eq!(claimed_seq(&record.to_bytes().unwrap()), None, "no DSSE encoding");
+    assert_eq!(claimed_seq(&dsse::pae("application/vnd.in-toto+json", br#"{"seq":"1"}"#)), None, "no record");
 }
 
 #[test]

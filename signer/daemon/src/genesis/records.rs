@@ -122,16 +122,11 @@ async fn write_one(
     let FirstBatch { facts, prev, batch, .. } = first;
     let head = Head { size: 0, leaf: *prev, time: batch.next.time };
     store.add_trail(TrailRow { no: facts.no, origin: facts.origin.clone(), head, signed: 0, latched: None }).await?;
-    let messages = batch.messages(facts.mode);
+    let messages = batch.messages(facts);
     let leaves = batch.records.iter().map(|record| record.leaf);
     let mac = signer.mac(intent_digest(instance, facts, &batch.prev, leaves, &messages)).await?;
     let intent = Some(batch.intent(mac));
     store.append(Append { trail: facts.no, outcome: None, intent, checkpoint: None }).await?;
-    let key_of = |message: &[u8]| match facts.record_key {
-        Some(kid) if message.starts_with(b"DSSEv1 ") => kid,
-        _ => facts.checkpoint_key,
-    };
-    let messages = messages.into_iter().map(|message| (key_of(&message), message)).collect();
     let mut signatures = signer.sign(messages, None).await?;
     let missing = || CeremonyError::Mismatch(format!("record 0 of {} has no checkpoint", facts.origin));
     let checkpoint = batch.checkpoint.as_ref().ok_or_else(missing)?;

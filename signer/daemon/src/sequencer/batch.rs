@@ -15,6 +15,7 @@ use countersign_trail::tree::{self, CompactRange};
 use sha2::{Digest, Sha256};
 
 use super::{Prepared, TrailFacts};
+use crate::signer::Messages;
 use crate::store::{Head, Intent, NewRecord, StoredPart};
 
 /// Complete subtrees that are stored: of 256^n leaves.
@@ -108,14 +109,15 @@ impl Batch {
         Ok(Batch { prev, next, frontier: tree.after(), records, tree, checkpoint })
     }
 
-    /// The byte strings that the HSM is to sign: a record each in record mode, then the checkpoint.
-    pub fn messages(&self, mode: Mode) -> Vec<Vec<u8>> {
+    /// What the HSM is to sign, each with its key: every record in record mode, then the checkpoint.
+    pub fn messages(&self, facts: &TrailFacts) -> Messages {
         let mut messages = Vec::with_capacity(self.records.len() + 1);
-        if mode == Mode::Record {
-            messages.extend(self.records.iter().map(|record| dsse::pae(RECORD_PAYLOAD_TYPE, &record.bytes)));
+        if let (Mode::Record, Some(kid)) = (facts.mode, facts.record_key) {
+            let pae = |record: &NewRecord| dsse::pae(RECORD_PAYLOAD_TYPE, &record.bytes).into();
+            messages.extend(self.records.iter().map(|record| (kid, pae(record))));
         }
-        messages.extend(self.checkpoint.iter().map(|checkpoint| checkpoint.text().into_bytes()));
-        messages
+        messages.extend(self.checkpoint.iter().map(|checkpoint| (facts.checkpoint_key, checkpoint.text().into())));
+        messages.into()
     }
 
     /// What is made durable before anything is signed. `mac` is the worker's over the digest.
@@ -162,7 +164,7 @@ pub fn intent_digest(
     facts: &TrailFacts,
     prev: &Head,
     leaves: impl ExactSizeIterator<Item = Hash>,
-    messages: &[Vec<u8>],
+    messages: &Messages,
 ) -> [u8; 32] {
     let mut digest = Sha256::new();
     digest.update(b"countersign/intent-digest/v1\0");
@@ -177,7 +179,7 @@ pub fn intent_digest(
         digest.update(leaf.as_bytes());
     }
     digest.update((messages.len() as u64).to_be_bytes());
-    for message in messages {
+    for (_, message) in messages.iter() {
         digest.update((message.len() as u64).to_be_bytes());
         digest.update(message);
     }

@@ -6,13 +6,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use countersign_hsm::RecoveryProof;
 use countersign_trail::checkpoint::Checkpoint;
-use countersign_trail::keys::Kid;
 use tokio::task::JoinHandle;
 
 use super::batch::{Batch, SealedBatch, SealedRecord};
 use super::gather::Waiter;
 use crate::reason::{Reason, Refusal};
-use crate::signer::TokenSigner;
+use crate::signer::{Messages, TokenSigner};
 use crate::store::{Outcome, SignedNote};
 
 type Signing = JoinHandle<Result<Vec<Bytes>, Refusal>>;
@@ -22,7 +21,7 @@ pub(super) struct Flight {
     pub(super) batch: Option<Batch>,
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) waiters: Vec<Waiter>,
-    pub(super) messages: Vec<(Kid, Vec<u8>)>,
+    pub(super) messages: Messages,
     pub(super) recovery: Option<RecoveryProof>,
     pub(super) signing: Option<Signing>,
     pub(super) second: Option<JoinHandle<std::io::Result<()>>>,
@@ -43,7 +42,7 @@ pub(super) struct Landed {
 pub(super) struct Next {
     pub(super) batch: Batch,
     pub(super) waiters: Vec<Waiter>,
-    pub(super) messages: Vec<(Kid, Vec<u8>)>,
+    pub(super) messages: Messages,
     pub(super) proof: RecoveryProof,
 }
 
@@ -52,7 +51,7 @@ impl Flight {
         batch: Option<Batch>,
         checkpoint: Option<Checkpoint>,
         waiters: Vec<Waiter>,
-        messages: Vec<(Kid, Vec<u8>)>,
+        messages: Messages,
         recovery: Option<RecoveryProof>,
     ) -> Flight {
         let now = Instant::now();

@@ -4,7 +4,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use countersign_trail::checkpoint::Checkpoint;
-use countersign_trail::keys::Kid;
 use tokio::task::JoinHandle;
 
 use super::flight::{Flight, Landed, Next, seal};
@@ -14,16 +13,6 @@ use crate::store::Store;
 use crate::store::files::SecondHead;
 
 impl<S: Store> Task<S> {
-    /// Pairs each message with its key: records first, the checkpoint last.
-    pub(super) fn with_keys(&self, messages: Vec<Vec<u8>>) -> Vec<(Kid, Vec<u8>)> {
-        let records = self.facts.record_key;
-        let key_of = |message: &Vec<u8>| match records {
-            Some(kid) if message.starts_with(b"DSSEv1 ") => kid,
-            _ => self.facts.checkpoint_key,
-        };
-        messages.into_iter().map(|message| (key_of(&message), message)).collect()
-    }
-
     pub(super) fn launch(&mut self, next: Next) {
         fail::point("intent");
         let Next { batch, waiters, messages, proof } = next;
@@ -48,7 +37,7 @@ impl<S: Store> Task<S> {
     pub(super) fn launch_checkpoint(&mut self) {
         let checkpoint =
             Checkpoint { origin: self.facts.origin.clone(), size: self.head.size, root: self.frontier.root() };
-        let messages = vec![(self.facts.checkpoint_key, checkpoint.text().into_bytes())];
+        let messages = [(self.facts.checkpoint_key, checkpoint.text().into())].into();
         let mut flight = Flight::new(None, Some(checkpoint), Vec::new(), messages, None);
         flight.launch(&self.signer);
         self.flight = Some(flight);

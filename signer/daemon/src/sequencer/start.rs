@@ -198,7 +198,7 @@ pub async fn open(
 impl<S: crate::store::Store> Task<S> {
     /// Puts an open intent where a crash interrupted it: at the HSM.
     pub(super) fn resume(&mut self, batch: Batch, proof: RecoveryProof) {
-        let messages = self.with_keys(batch.messages(self.facts.mode));
+        let messages = batch.messages(&self.facts);
         let second = self.write_second(SecondHead { size: batch.next.size, leaf: batch.next.leaf });
         let checkpoint = batch.checkpoint.clone();
         let mut flight = Flight::new(Some(batch), checkpoint, Vec::new(), messages, Some(proof));
@@ -334,7 +334,7 @@ pub(super) async fn recover(
     let batch = Batch::over(facts, intent.prev, row.head, frontier, again.collect(), &leaves, with_checkpoint)
         .map_err(broken)?;
     let text = batch.checkpoint.as_ref().map(|checkpoint| checkpoint.text());
-    let messages = batch.messages(facts.mode);
+    let messages = batch.messages(facts);
     let digest = intent_digest(instance, facts, &batch.prev, leaves.iter().copied(), &messages);
     let holds = signer.check_mac(digest, intent.mac).await;
     let holds = holds.map_err(|refusal| StartError::Hsm { trail: trail.clone(), refusal })?;

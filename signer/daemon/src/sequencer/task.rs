@@ -396,7 +396,7 @@ impl<S: Store> Task<S> {
         let with_checkpoint = self.checkpoint_due();
         let built = maybe_blocking(items.len(), || {
             let batch = Batch::build(&self.facts, self.head, &self.frontier, items, with_checkpoint)?;
-            let messages = batch.messages(self.facts.mode);
+            let messages = batch.messages(&self.facts);
             let leaves = batch.records.iter().map(|record| record.leaf);
             let digest = intent_digest(&self.instance, &self.facts, &batch.prev, leaves, &messages);
             Ok::<_, super::batch::BatchError>((batch, messages, digest))
@@ -406,7 +406,6 @@ impl<S: Store> Task<S> {
             Ok((batch, messages, digest)) => match self.signer.mac(digest).await {
                 Err(refusal) => refusal,
                 Ok(mac) => {
-                    let messages = self.with_keys(messages);
                     return Some(Next { batch, waiters, messages, proof: RecoveryProof { digest, mac } });
                 }
             },

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
@@ -19,7 +20,7 @@ const FRAME_MESSAGE_BYTES: usize = MAX_MESSAGE_BYTES;
 /// worker can say why it ends.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
-pub(super) type SignResult = Result<Vec<Result<Vec<u8>, HsmError>>, HsmError>;
+pub(super) type SignResult = Result<Vec<Result<Bytes, HsmError>>, HsmError>;
 
 /// Something for one worker to do. Its permits bound the backlog while it lives.
 pub(super) struct Job {
@@ -87,7 +88,7 @@ impl Waiting {
 
 /// A request that the worker has not answered in full.
 enum Sent {
-    Sign { results: Vec<Option<Result<Vec<u8>, HsmError>>>, left: usize, reply: oneshot::Sender<SignResult> },
+    Sign { results: Vec<Option<Result<Bytes, HsmError>>>, left: usize, reply: oneshot::Sender<SignResult> },
     Call { slow: bool, reply: oneshot::Sender<Result<Answer, HsmError>> },
 }
 
@@ -159,17 +160,19 @@ impl Flight {
         let nonsense = || Halt::replace(HsmError::new(Reason::Protocol, "an answer to no request"));
         match reply.answer {
             Answer::Exiting { error, latched } => return Err(Halt { error, latched }),
-            Answer::Signed { index, result } => {
+            Answer::Signed { first, results: signed } => {
                 let Some((Sent::Sign { results, left, .. }, _)) = self.sent.get_mut(&reply.id) else {
                     return Err(nonsense());
                 };
-                let entry = usize::try_from(index).ok().and_then(|index| results.get_mut(index));
-                match entry {
-                    Some(entry @ None) => *entry = Some(result.map(|blob| blob.0)),
-                    _ => return Err(nonsense()),
+                let first = usize::try_from(first).unwrap_or(usize::MAX);
+                for (index, result) in (first..).zip(signed) {
+                    match results.get_mut(index) {
+                        Some(entry @ None) => *entry = Some(result.map(|blob| blob.0)),
+                        _ => return Err(nonsense()),
+                    }
+                    *left -= 1;
+                    self.items -= 1;
                 }
-                *left -= 1;
-                self.items -= 1;
                 if *left == 0
                     && let Some((Sent::Sign { results, reply, .. }, _)) = self.sent.remove(&reply.id)
                 {

@@ -11,10 +11,11 @@ mod process;
 mod slot;
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use countersign_trail::id::InstanceId;
 use countersign_trail::keys::Kid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -44,8 +45,6 @@ const BACKLOG_ITEMS: usize = 16_384;
 const BACKLOG_BYTES: usize = 2 * MAX_BATCH_BYTES;
 /// Byte permits are counted in KiB.
 const KIB: usize = 1024;
-/// Batches of more messages are parsed (for their positions) off the asynchronous threads.
-const INLINE_ITEMS: usize = 32;
 
 /// What a pool is made of.
 #[derive(Debug, Clone)]
@@ -84,6 +83,28 @@ struct Slot {
     jobs: mpsc::UnboundedSender<Job>,
     items: Arc<Semaphore>,
     kib: Arc<Semaphore>,
+}
+
+/// A batch that the workers have.
+pub struct Signing {
+    waiting: VecDeque<Promise>,
+}
+
+impl Signing {
+    /// The signatures of the next chunk, in wire form, each with its item's place in the batch; none
+    /// after the last. Chunks come in an order of their own.
+    ///
+    /// # Errors
+    /// Of the first item of the chunk that failed; others may have been signed, and signing the same
+    /// bytes again is always allowed. [`Reason::HsmUnavailable`] also when the worker ended.
+    pub async fn next(&mut self) -> Option<Result<Vec<(usize, Bytes)>, HsmError>> {
+        let (places, answer) = self.waiting.pop_front()?;
+        let results = answer.await.map_err(|_| closed()).and_then(|results| results);
+        let placed = |results: Vec<Result<Bytes, HsmError>>| {
+            places.into_iter().zip(results).map(|(place, result)| Ok((place, result?))).collect()
+        };
+        Some(results.and_then(placed))
+    }
 }
 
 /// Of a chunk: the places of its items in the batch, and what will come.
@@ -132,16 +153,31 @@ impl Pool {
         Ok(Pool { inner: Arc::new(inner) })
     }
 
-    /// Signs a batch: wire-form signatures in the order of the items, each after its worker found
-    /// purpose, trail and position in order. They are not verified here.
+    /// Signs a batch: what [`Pool::begin`] gives, in the order of the items.
     ///
     /// # Errors
-    /// Of the first item that failed; the others may have been signed, and signing the same bytes
-    /// again is always allowed. [`Reason::HsmUnavailable`] at once while the pool is down, or when
-    /// a worker ended meanwhile; [`Reason::Overloaded`] with nothing signed when the backlog is
-    /// full; [`Reason::TooLarge`], [`Reason::KeyUnknown`], [`Reason::PurposeMismatch`] with nothing
-    /// signed.
-    pub async fn sign(&self, items: Vec<SignItem>) -> Result<Vec<Vec<u8>>, HsmError> {
+    /// Those of [`Pool::begin`] and [`Signing::next`].
+    pub async fn sign(&self, items: Vec<SignItem>) -> Result<Vec<Bytes>, HsmError> {
+        let mut signatures = vec![None; items.len()];
+        let mut signing = self.begin(items)?;
+        while let Some(chunk) = signing.next().await {
+            for (place, signature) in chunk? {
+                signatures[place] = Some(signature);
+            }
+        }
+        let complete: Option<Vec<_>> = signatures.into_iter().collect();
+        complete.ok_or_else(|| HsmError::new(Reason::Protocol, "too few signatures"))
+    }
+
+    /// Hands a batch to the workers: each signs an item after it found its purpose, trail and
+    /// position in order. The signatures come chunk by chunk, and are not verified here.
+    ///
+    /// # Errors
+    /// Nothing is signed then. [`Reason::HsmUnavailable`] while the pool is down;
+    /// [`Reason::Overloaded`] when the backlog is full; [`Reason::TooLarge`],
+    /// [`Reason::KeyUnknown`], and [`Reason::PurposeMismatch`] where that shows before a worker
+    /// reads the message.
+    pub fn begin(&self, items: Vec<SignItem>) -> Result<Signing, HsmError> {
         self.refuse_if_down()?;
         let bytes: usize = items.iter().map(|item| item.message.len()).sum();
         if items.len() > MAX_BATCH_ITEMS || bytes > MAX_BATCH_BYTES {
@@ -149,26 +185,9 @@ impl Pool {
                 format!("{} messages of {bytes} bytes, at most {MAX_BATCH_ITEMS} of {MAX_BATCH_BYTES}", items.len());
             return Err(HsmError::new(Reason::TooLarge, text));
         }
-        let count = items.len();
         let keys = Arc::clone(&lock(&self.inner.context.keys).1);
-        let slots = self.inner.slots.len();
-        let chunks = if count <= INLINE_ITEMS {
-            plan(&keys, slots, items)?
-        } else {
-            tokio::task::spawn_blocking(move || plan(&keys, slots, items))
-                .await
-                .map_err(|_| HsmError::new(Reason::HsmUnavailable, "the runtime is ending"))??
-        };
-        let waiting = self.submit(chunks)?;
-        let mut signatures = vec![None; count];
-        for (places, answer) in waiting {
-            let results = answer.await.map_err(|_| closed())??;
-            for (place, result) in places.into_iter().zip(results) {
-                signatures[place] = Some(result);
-            }
-        }
-        let complete: Option<Vec<_>> = signatures.into_iter().collect();
-        complete.ok_or_else(|| HsmError::new(Reason::Protocol, "too few signatures"))?.into_iter().collect()
+        let chunks = plan(&keys, self.inner.slots.len(), items)?;
+        Ok(Signing { waiting: self.submit(chunks)?.into() })
     }
 
     /// Reserves room for all chunks, then sends them.
@@ -256,14 +275,14 @@ impl Pool {
     async fn probe_one(&self, slot: usize, key: &KeyBinding) -> Result<(), HsmError> {
         let public = public_key(key)?;
         let message = probe::message(&self.inner.context.instance, &key.kid)?;
-        let item = WireItem { kid: key.kid, message: Blob(message.clone()), recovery: None };
+        let item = WireItem { kid: key.kid, message: Blob(message.clone().into()), recovery: None };
         let (bytes, items) = (message.len(), vec![item]);
         let chunk = Chunk { slot, items, bytes, places: vec![0] };
         let mut result = Err(unexpected());
         for (_, answer) in self.submit(vec![chunk])? {
             result = answer.await.map_err(|_| closed())??.into_iter().next().unwrap_or_else(|| Err(unexpected()));
         }
-        probe::check(&public, &message, Answer::Signed { index: 0, result: result.map(Blob) })
+        probe::check(&public, &message, Answer::Signed { first: 0, results: vec![result.map(Blob)] })
     }
 
     /// The token, as the first worker that came up found it; None before.

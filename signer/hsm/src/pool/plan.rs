@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use countersign_trail::hash::Hash;
 use countersign_trail::keys::Kid;
-use countersign_trail::signing::position_of;
+use countersign_trail::signing::{Position, Purpose, claimed_seq, position_of};
 
 use crate::config::{KeyBinding, MAX_MESSAGE_BYTES, SignItem};
 use crate::error::{HsmError, Reason};
@@ -54,12 +54,19 @@ fn route(keys: &BTreeMap<Kid, KeyBinding>, slots: usize, item: &SignItem) -> Res
     let key = keys
         .get(&item.kid)
         .ok_or_else(|| HsmError::new(Reason::KeyUnknown, format!("no key {} is bound", item.kid)))?;
-    let position = position_of(key.purpose, key.trail.as_ref(), &item.kid, &item.message)
-        .map_err(|error| HsmError::new(Reason::PurposeMismatch, error))?;
-    let number = position.number().unwrap_or_else(|| {
-        let hash = Hash::of(position.to_string().as_bytes()).to_bytes();
-        hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
-    });
+    // A record's worker reads the whole of it; here its place is enough.
+    let number = match claimed_seq(&item.message).filter(|_| key.purpose == Purpose::Record) {
+        Some(seq) => seq,
+        None => position_of(key.purpose, key.trail.as_ref(), &item.kid, &item.message)
+            .map(|position| position.number().unwrap_or_else(|| spread(&position)))
+            .map_err(|error| HsmError::new(Reason::PurposeMismatch, error))?,
+    };
     let slot = number % u64::try_from(slots).unwrap_or(1);
     Ok(usize::try_from(slot).unwrap_or(0))
+}
+
+/// A number for a position that has none.
+fn spread(position: &Position) -> u64 {
+    let hash = Hash::of(position.to_string().as_bytes()).to_bytes();
+    hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

@@ -182,7 +182,7 @@ async fn introduce(context: &Context, process: &mut Process) -> Result<(u64, Ref
         let public = PublicKey::from_spki_der(&key.public_key)
             .map_err(|error| Halt::replace(HsmError::new(Reason::KeyMismatch, error)))?;
         let message = probe::message(&context.instance, &key.kid).map_err(Halt::replace)?;
-        let item = WireItem { kid: key.kid, message: Blob(message.clone()), recovery: None };
+        let item = WireItem { kid: key.kid, message: Blob(message.clone().into()), recovery: None };
         let answer = ask(process, 2, Call::Sign(vec![item]), context.config.call_deadline + GRACE).await?;
         probe::check(&public, &message, answer).map_err(Halt::replace)?;
     }

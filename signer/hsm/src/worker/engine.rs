@@ -23,8 +23,9 @@ use crate::mac::MacKey;
 use crate::protocol::{self, Answer, Call, Reply, WireItem};
 use crate::sync::lock;
 
-/// Most replies in one frame; the longest, an error, is about 400 bytes: 4096 × 400 = 1.6 MB.
-const MAX_REPLIES_PER_FRAME: usize = 4096;
+/// Most replies in one frame; the longest, a run of 32 errors of about 400 bytes, is 12.8 KB:
+/// 1024 × 12.8 KB = 13.1 MB, below the longest frame.
+const MAX_REPLIES_PER_FRAME: usize = 1024;
 /// Kids whose purpose one worker remembers, so that no kid changes it by being bound again.
 const MAX_REMEMBERED_KIDS: usize = 4096;
 /// How long the last frame may take to leave.
@@ -32,8 +33,16 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// One thing for a session thread to do.
 pub(super) enum Work {
-    Sign { id: u64, index: u32, item: WireItem },
-    Admin { id: u64, call: Box<Call> },
+    /// Consecutive items of request `id`, from item `first` on.
+    Sign {
+        id: u64,
+        first: u32,
+        items: Vec<WireItem>,
+    },
+    Admin {
+        id: u64,
+        call: Box<Call>,
+    },
 }
 
 /// What waits for a session thread. The pool bounds what it sends before it has answers, so the

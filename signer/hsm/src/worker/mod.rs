@@ -24,10 +24,13 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use crate::config::{MAX_SESSIONS, RecoveryProof};
 use crate::error::{Halt, HsmError, Reason};
 use crate::mac::MacKey;
-use crate::protocol::{self, Answer, Call, PREAMBLE, Reply, Request, Start};
+use crate::protocol::{self, Answer, Call, PREAMBLE, Reply, Request, Start, WireItem};
 use engine::{Engine, Work};
 use session::SessionThread;
 use token::Token;
+
+/// Most items that one session takes at a time.
+const MAX_RUN_ITEMS: usize = 32;
 
 /// Runs the worker process until its pool closes the socket; see the module's text.
 ///
@@ -155,11 +158,7 @@ fn serve(engine: &Arc<Engine>, socket: &mut UnixStream) -> ! {
 fn dispatch(engine: &Engine, request: Request) {
     let id = request.id;
     match request.call {
-        Call::Sign(items) => {
-            for (index, item) in (0..).zip(items) {
-                engine.queue.push(Work::Sign { id, index, item });
-            }
-        }
+        Call::Sign(items) => queue_runs(engine, id, items),
         Call::Mac(digest) => engine.reply(id, result(engine.mac.intent(&digest).map(Answer::Mac))),
         Call::CheckMac(proof) => engine.reply(id, check_mac(engine, &proof)),
         Call::Unbind(kids) => {
@@ -171,6 +170,20 @@ fn dispatch(engine: &Engine, request: Request) {
             engine.reply(id, Answer::Failed(error));
         }
         call => engine.queue.push(Work::Admin { id, call: Box::new(call) }),
+    }
+}
+
+/// Queues a request's items in runs: one session signs a run and answers for it at once, and no
+/// session stays without one while another has two.
+fn queue_runs(engine: &Engine, id: u64, items: Vec<WireItem>) {
+    let sessions = usize::from(engine.config.sessions_per_worker);
+    let run = items.len().div_ceil(sessions).clamp(1, MAX_RUN_ITEMS);
+    let (mut first, mut items) = (0, items.into_iter().peekable());
+    while items.peek().is_some() {
+        let items: Vec<WireItem> = items.by_ref().take(run).collect();
+        let next = first + u32::try_from(items.len()).unwrap_or(u32::MAX);
+        engine.queue.push(Work::Sign { id, first, items });
+        first = next;
     }
 }
 

@@ -1,7 +1,7 @@
 //! One session, one thread; and what is done after an error, by the ladder.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cryptoki::error::{Error, RvError};
 use cryptoki::session::Session;
@@ -11,11 +11,15 @@ use super::keys::KeyTrouble;
 use super::token;
 use crate::error::{Halt, HsmError, Reason};
 use crate::ladder::{self, Prepare, Remedy};
-use crate::protocol::{Answer, Blob};
+use crate::protocol::{Answer, Blob, WireItem};
 use crate::sync::lock;
 
 /// Pause before a call is made again, so that a token short of resources gets some.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// A signature waits at most so long for the others of its run: far below any call deadline, since
+/// the pool takes a worker that answers nothing for hung.
+const HOLD: Duration = Duration::from_millis(5);
 
 /// A session and the thread that alone uses it.
 pub(super) struct SessionThread {
@@ -35,15 +39,28 @@ impl SessionThread {
     fn run(&mut self) {
         loop {
             match self.engine.queue.pop() {
-                Work::Sign { id, index, item } => {
-                    let result = self.sign(&item).map(Blob);
-                    self.engine.reply(id, Answer::Signed { index, result });
-                }
+                Work::Sign { id, first, items } => self.sign_run(id, first, &items),
                 Work::Admin { id, call } => {
                     let answer = self.admin(*call).unwrap_or_else(Answer::Failed);
                     self.engine.reply(id, answer);
                 }
             }
+        }
+    }
+
+    /// Signs a run and answers for all of it at once, or for what is signed every [`HOLD`].
+    fn sign_run(&mut self, id: u64, mut first: u32, items: &[WireItem]) {
+        let mut results = Vec::with_capacity(items.len());
+        let mut since = Instant::now();
+        for (next, item) in (first + 1..).zip(items) {
+            results.push(self.sign(item).map(|signature| Blob(signature.into())));
+            if since.elapsed() >= HOLD {
+                self.engine.reply(id, Answer::Signed { first, results: std::mem::take(&mut results) });
+                (first, since) = (next, Instant::now());
+            }
+        }
+        if !results.is_empty() {
+            self.engine.reply(id, Answer::Signed { first, results });
         }
     }
 

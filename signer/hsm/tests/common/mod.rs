@@ -175,7 +175,7 @@ pub(crate) fn checkpoint(size: u64, variant: u8) -> Vec<u8> {
 }
 
 pub(crate) fn item(kid: Kid, message: Vec<u8>) -> SignItem {
-    SignItem { kid, message, recovery: None }
+    SignItem { kid, message: message.into(), recovery: None }
 }
 
 pub(crate) fn verify(key: &KeyBinding, message: &[u8], signature: &[u8]) {

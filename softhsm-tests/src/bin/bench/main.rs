@@ -1,6 +1,7 @@
 //! What the token can do, and what we do with it, in one run: ratios count, not figures.
 //!
-//! `bench FOLDER [SECONDS]`: each measurement lasts SECONDS (default 5).
+//! `bench FOLDER [SECONDS [WORDS]]`: each measurement lasts SECONDS (default 5); with WORDS, such as
+//! `record ed25519`, only trails that have all of them in mode and algorithm.
 
 mod load;
 mod raw;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use countersign_stage::{Binaries, Options, Stage, Trail};
+use load::Gateway;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -19,10 +21,12 @@ fn main() -> ExitCode {
         ["raw", label, pin_file, algorithm, sessions, seconds] => {
             raw::child(label, Path::new(pin_file), algorithm, sessions, seconds)
         }
-        [folder] => bench(Path::new(folder), 5),
-        [folder, seconds] => seconds.parse().context("SECONDS").and_then(|seconds| bench(Path::new(folder), seconds)),
+        [folder] => bench(Path::new(folder), 5, &[]),
+        [folder, seconds, ref words @ ..] => {
+            seconds.parse().context("SECONDS").and_then(|seconds| bench(Path::new(folder), seconds, words))
+        }
         _ => {
-            eprintln!("usage: bench FOLDER [SECONDS]");
+            eprintln!("usage: bench FOLDER [SECONDS [WORDS]]");
             return ExitCode::from(64);
         }
     };
@@ -35,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench(folder: &Path, seconds: u64) -> Result<()> {
+fn bench(folder: &Path, seconds: u64, words: &[&str]) -> Result<()> {
     if folder.exists() {
         std::fs::remove_dir_all(folder)?;
     }
@@ -55,15 +59,20 @@ fn bench(folder: &Path, seconds: u64) -> Result<()> {
     }
     let daemon = stage.start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    println!("ours, over mTLS with durable commits, records a second");
-    for trail in &stage.options.trails {
+    println!("ours, over mTLS with durable commits, records a second, and the ratio to the raw token");
+    println!("(gateways that read their answers, then such as check each one, on the same processors)");
+    for trail in stage.options.trails.iter().filter(|trail| words.iter().all(|word| trail.origin.contains(word))) {
         let raw = best.iter().find(|(algorithm, _)| *algorithm == trail.algorithm).map_or(1.0, |(_, rate)| *rate);
-        for clients in [1, 8, 64] {
-            let result = runtime.block_on(load::stream(&stage, trail, clients, time))?;
+        for (gateway, clients) in [Gateway::Reads, Gateway::Checks]
+            .into_iter()
+            .flat_map(|gateway| [1, 8, 64].map(|clients| (gateway, clients)))
+        {
+            let result = runtime.block_on(load::stream(&stage, trail, gateway, clients, time))?;
             println!(
-                "  {:<6} {:<11} {clients:>2} clients {:>8.0}   ratio to the raw token {:>6.2}   p50 {:>7.2} ms  p99 {:>7.2} ms",
+                "  {:<6} {:<11} {clients:>2} gateways {:<6} {:>8.0}   ratio {:>5.2}   p50 {:>7.2} ms  p99 {:>7.2} ms",
                 trail.mode,
                 trail.algorithm,
+                format!("{gateway:?}").to_lowercase(),
                 result.rate,
                 result.rate / raw,
                 result.p50,
@@ -72,7 +81,7 @@ fn bench(folder: &Path, seconds: u64) -> Result<()> {
         }
         let idle = runtime.block_on(load::idle(&stage, trail, time))?;
         println!(
-            "  {:<6} {:<11} idle Sign                                          p50 {:>7.2} ms  p99 {:>7.2} ms",
+            "  {:<6} {:<11} one Sign at a time, checked               p50 {:>7.2} ms  p99 {:>7.2} ms",
             trail.mode, trail.algorithm, idle.p50, idle.p99
         );
     }

@@ -4,10 +4,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, ParsedPublicKey};
+use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 use bytes::Bytes;
 use countersign_hsm::{HsmError, Pool, PoolState, RecoveryProof, SignItem};
-use countersign_trail::ecdsa;
 use countersign_trail::keys::{Algorithm, Kid, PublicKey};
 
 use crate::fail;
@@ -17,27 +16,28 @@ use crate::reason::{Reason, Refusal};
 /// same bytes, until they have signatures.
 pub type Messages = Arc<[(Kid, Bytes)]>;
 
-/// A public key for fast checks of honest signatures. The strict checks of the verifier are
-/// [`PublicKey::verify`]'s.
+/// A public key, by whichever library checks its honest signatures faster.
 #[derive(Debug)]
-struct FastKey {
-    algorithm: Algorithm,
-    parsed: ParsedPublicKey,
+enum FastKey {
+    /// aws-lc. The strict checks of the verifier are [`PublicKey::verify`]'s.
+    Ed25519(ParsedPublicKey),
+    /// Ours, which remembers the multiples of a key that it uses often.
+    EcdsaP256(PublicKey),
 }
 
 impl FastKey {
     fn new(key: &PublicKey) -> Option<FastKey> {
-        let parsed = match key.algorithm() {
-            Algorithm::Ed25519 => ParsedPublicKey::new(&ED25519, key.raw()),
-            Algorithm::EcdsaP256 => ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.raw()),
-        };
-        Some(FastKey { algorithm: key.algorithm(), parsed: parsed.ok()? })
+        Some(match key.algorithm() {
+            Algorithm::Ed25519 => FastKey::Ed25519(ParsedPublicKey::new(&ED25519, key.raw()).ok()?),
+            Algorithm::EcdsaP256 => FastKey::EcdsaP256(key.clone()),
+        })
     }
 
     fn holds(&self, message: &[u8], signature: &[u8]) -> bool {
-        // aws-lc accepts high S; what we store must not have it.
-        let strict = self.algorithm != Algorithm::EcdsaP256 || ecdsa::der_to_raw(signature).is_ok();
-        strict && self.parsed.verify_sig(message, signature).is_ok()
+        match self {
+            FastKey::Ed25519(key) => key.verify_sig(message, signature).is_ok(),
+            FastKey::EcdsaP256(key) => key.verify(message, signature).is_ok(),
+        }
     }
 }
 

@@ -8,6 +8,9 @@
 //!
 //! All values here are public, so nothing is constant-time.
 
+pub(crate) mod checker;
+mod multiples;
+
 /// Length in bytes of `r || s`.
 pub const RAW_LEN: usize = 64;
 

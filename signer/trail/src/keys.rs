@@ -5,18 +5,19 @@
 //! PEM and JWK are always generated from it, never kept beside it.
 //!
 //! A [`PublicKey`] holds its decompressed point, so that checking many signatures of one key pays
-//! for the point once.
+//! for the point once; an ECDSA key that has checked many holds its multiples, too.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey as Ed25519Key;
 use p256::ecdsa::VerifyingKey as P256Key;
-use p256::ecdsa::signature::Verifier as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
 use crate::base64;
+use crate::ecdsa::checker::Checker;
 use crate::ecdsa::{self, EcdsaError};
 
 /// `SubjectPublicKeyInfo` of Ed25519 up to the 32 bytes of the key (RFC 8410, section 4).
@@ -200,8 +201,8 @@ pub struct PublicKey {
 #[derive(Clone)]
 enum Point {
     Ed25519(Ed25519Key),
-    /// The key, and its uncompressed point.
-    EcdsaP256(P256Key, [u8; P256_RAW_LEN]),
+    /// What checks signatures, shared by all clones, and the uncompressed point.
+    EcdsaP256(Arc<Checker>, [u8; P256_RAW_LEN]),
 }
 
 impl PublicKey {
@@ -309,10 +310,11 @@ impl PublicKey {
                 let signature = ed25519_dalek::Signature::from_bytes(bytes);
                 key.verify_strict(message, &signature).map_err(|_| refused)
             }
-            Point::EcdsaP256(key, _) => {
+            Point::EcdsaP256(checker, _) => {
                 let raw = ecdsa::der_to_raw(signature)?;
                 let signature = p256::ecdsa::Signature::from_slice(&raw).map_err(|_| refused)?;
-                key.verify(message, &signature).map_err(|_| refused)
+                let holds = checker.verify(Sha256::digest(message).into(), &signature);
+                if holds { Ok(()) } else { Err(refused) }
             }
         }
     }
@@ -337,7 +339,7 @@ fn p256(raw: &[u8; P256_RAW_LEN]) -> Result<Point, KeyError> {
         return Err(KeyError::Point(Algorithm::EcdsaP256));
     }
     let key = P256Key::from_sec1_bytes(raw).map_err(|_| KeyError::Point(Algorithm::EcdsaP256))?;
-    Ok(Point::EcdsaP256(key, *raw))
+    Ok(Point::EcdsaP256(Arc::new(Checker::new(key)), *raw))
 }
 
 /// The JSON that RFC 7638 hashes: the required members alone, in lexicographic order, no white

@@ -13,6 +13,9 @@ use countersignd::genesis::seal::{self, HandedIn};
 use countersignd::store::files::FolderLock;
 use countersignd::{logging, run};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Signs the decisions of AI gateways with keys that cannot leave an HSM.
 ///
 /// Without a command, runs the daemon. Exit codes: 0 done, 1 refused or failed (the message says

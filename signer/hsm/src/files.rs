@@ -1,9 +1,13 @@
 //! Durable and private files.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{HsmError, Reason};
 
@@ -16,17 +20,83 @@ pub(crate) fn io_error(act: &str, path: &Path, error: &io::Error) -> HsmError {
     HsmError::new(Reason::Io, format!("cannot {act} {}: {error}", path.display()))
 }
 
+/// `<dir>/<serial>.<extension>`: bytes of the serial outside `A-Za-z0-9-` become `_` and two hex digits.
+pub(crate) fn of_serial(dir: &Path, serial: &str, extension: &str) -> PathBuf {
+    let mut name = String::with_capacity(serial.len() + 1 + extension.len());
+    for byte in serial.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'-' {
+            name.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(name, "_{byte:02x}");
+        }
+    }
+    name.push('.');
+    name.push_str(extension);
+    dir.join(name)
+}
+
+/// `path` with a further extension.
+fn beside(path: &Path, extension: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(extension);
+    name.into()
+}
+
+/// An exclusive lock on `<path>.lock`, among threads and processes, until the file is dropped.
+///
+/// # Errors
+/// The file that cannot be locked, and why.
+pub(crate) fn lock_beside(path: &Path) -> Result<File, (PathBuf, io::Error)> {
+    let path = beside(path, ".lock");
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let lock = match opened {
+        Ok(lock) => lock,
+        Err(error) => return Err((path, error)),
+    };
+    while let Err(error) = flock(&lock, FlockOperation::LockExclusive) {
+        if error != rustix::io::Errno::INTR {
+            return Err((path, error.into()));
+        }
+    }
+    Ok(lock)
+}
+
+/// Replaces a file by rename, for its owner alone; durable on return. The caller holds its lock.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = beside(path, ".tmp");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    if let Ok(old) = std::fs::metadata(path) {
+        let new = file.metadata()?;
+        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+            // An operator's command may run as another user than the workers; the file stays theirs.
+            fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
+    }
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    sync(parent(path))
+}
+
 /// Makes the entry of `path` in its folder durable.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), HsmError> {
-    let parent = match path.parent() {
+    sync_one(parent(path))
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    sync_one(parent)
+    }
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 fn sync_one(path: &Path) -> Result<(), HsmError> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(|error| io_error("fsync", path, &error))
+    sync(path).map_err(|error| io_error("fsync", path, &error))
 }
 
 /// fsyncs every file and folder below `dir`, and `dir` itself, children first.
@@ -82,6 +152,14 @@ pub(crate) fn check_private(file: &File) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn serials_become_plain_file_names() {
+        let name = |serial| of_serial(Path::new("dir"), serial, "pin");
+        assert_eq!(name("0a/1b c"), Path::new("dir/0a_2f1b_20c.pin"));
+        assert_eq!(name(".."), Path::new("dir/_2e_2e.pin"));
+        assert_ne!(name("_2e"), name("."));
+    }
 
     #[test]
     fn a_tree_is_synced_and_what_cannot_be_is_an_error() {

@@ -15,13 +15,11 @@
 //! with an exclusive lock on `<serial>.pin.lock` around read, decision, write, login and write.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use cryptoki::types::RawAuthPin;
-use rustix::fs::{FlockOperation, flock};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
@@ -87,20 +85,8 @@ struct Latch {
 
 impl Latch {
     fn lock(state_dir: &Path, serial: &str) -> Result<Latch, HsmError> {
-        let path = state_dir.join(format!("{}.pin", file_name(serial)));
-        let lock_path = path.with_extension("pin.lock");
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(|error| state_error(&lock_path, error))?;
-        while let Err(error) = flock(&lock, FlockOperation::LockExclusive) {
-            if error != rustix::io::Errno::INTR {
-                return Err(state_error(&lock_path, error));
-            }
-        }
+        let path = files::of_serial(state_dir, serial, "pin");
+        let lock = files::lock_beside(&path).map_err(|(path, error)| state_error(&path, error))?;
         Ok(Latch { path, serial: serial.to_owned(), _lock: lock })
     }
 
@@ -133,23 +119,8 @@ impl Latch {
 
     /// Durable on return.
     fn store(&self, state: &StateFile) -> Result<(), HsmError> {
-        let failed = |error: std::io::Error| state_error(&self.path, error);
         let text = serde_json::to_vec(state).map_err(|error| state_error(&self.path, error))?;
-        let temporary = self.path.with_extension("pin.tmp");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary).map_err(failed)?;
-        if let Ok(old) = std::fs::metadata(&self.path) {
-            let new = file.metadata().map_err(failed)?;
-            if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-                // pin-clear may run as another user than the workers; the file stays theirs.
-                fchown(&file, Some(old.uid()), Some(old.gid())).map_err(failed)?;
-            }
-        }
-        file.write_all(&text)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| std::fs::rename(&temporary, &self.path))
-            .map_err(failed)?;
-        files::sync_parent(&self.path)
+        files::replace(&self.path, &text).map_err(|error| state_error(&self.path, error))
     }
 }
 
@@ -268,20 +239,6 @@ pub fn consume_pin_cleared_marker(state_dir: &Path, serial: &str) -> Result<(), 
 
 fn state_error(path: &Path, what: impl std::fmt::Display) -> HsmError {
     HsmError::new(Reason::PinState, format!("{}: {what}", path.display()))
-}
-
-/// A serial as a file name: bytes outside `A-Za-z0-9-` become `_` and two hex digits.
-fn file_name(serial: &str) -> String {
-    let mut name = String::with_capacity(serial.len());
-    for byte in serial.bytes() {
-        if byte.is_ascii_alphanumeric() || byte == b'-' {
-            name.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(name, "_{byte:02x}");
-        }
-    }
-    name
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -117,7 +117,7 @@ fn the_file_holds_no_bare_hash_of_the_pin() {
     let proof = token.state().proof.unwrap();
     assert_eq!(proof, hex(&token.mac.pin(b"1234").unwrap()));
     let bare = countersign_trail::hash::Hash::of(b"1234").to_string();
-    let path = token.dir.path().join(format!("{}.pin", file_name(SERIAL)));
+    let path = files::of_serial(token.dir.path(), SERIAL, "pin");
     let text = std::fs::read_to_string(path).unwrap();
     assert!(!text.contains(&bare) && !text.contains("1234\""));
 }
@@ -141,7 +141,7 @@ fn pin_clear_undoes_a_latch_once_and_leaves_a_mark() {
 #[test]
 fn a_damaged_state_latches_until_it_is_cleared() {
     let token = Token::new();
-    let path = token.dir.path().join(format!("{}.pin", file_name(SERIAL)));
+    let path = files::of_serial(token.dir.path(), SERIAL, "pin");
     for text in ["", "{", "{\"v\":1}", "[]"] {
         std::fs::write(&path, text).unwrap();
         let halt = token.login("1234", LoginOutcome::LoggedIn).unwrap_err();
@@ -160,11 +160,4 @@ fn an_unreadable_pin_is_no_attempt() {
     let halt = login(token.dir.path(), SERIAL, &token.mac, none, |_| LoginOutcome::LoggedIn);
     assert!(!halt.unwrap_err().latched);
     token.login("1234", LoginOutcome::LoggedIn).unwrap();
-}
-
-#[test]
-fn serials_become_plain_file_names() {
-    assert_eq!(file_name("0a/1b c"), "0a_2f1b_20c");
-    assert_eq!(file_name(".."), "_2e_2e");
-    assert_ne!(file_name("_2e"), file_name("."));
 }

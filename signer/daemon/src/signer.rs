@@ -129,7 +129,9 @@ pub fn refusal(error: HsmError) -> Refusal {
         Hsm::HsmTimeout => Reason::HsmTimeout,
         Hsm::PinLatched => Reason::PinLatched,
         Hsm::Overloaded => Reason::Overloaded,
-        Hsm::HsmLatched | Hsm::PositionConflict | Hsm::RecoveryRefused | Hsm::PurposeMismatch => Reason::HsmLatched,
+        Hsm::HsmLatched | Hsm::PositionConflict | Hsm::PositionStale | Hsm::RecoveryRefused | Hsm::PurposeMismatch => {
+            Reason::HsmLatched
+        }
         _ => Reason::HsmUnavailable,
     };
     Refusal::new(reason, format!("the HSM did not sign: {}", error.reason().as_str()))

@@ -48,9 +48,9 @@ pub struct TokenConfig {
     pub token_serial: Option<String>,
     /// Where the user PIN stands.
     pub pin: PinSource,
-    /// The file of 32 random bytes that keys the MAC over intents and PINs.
+    /// The file of 32 random bytes that keys the MAC over intents, PINs and the mark.
     pub mac_key_file: PathBuf,
-    /// The folder of the PIN state files, one per token serial.
+    /// The folder of the PIN state and of the mark, a file of each per token serial.
     pub state_dir: PathBuf,
     /// For file tokens: the folder that is fsynced after every change of a key.
     pub sync_dir: Option<PathBuf>,

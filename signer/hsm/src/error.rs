@@ -22,6 +22,9 @@ pub enum Reason {
     PinUnreadable,
     /// The PIN state file cannot be read, written or understood.
     PinState,
+    /// The mark of the admin checkpoints is missing, damaged, another token's or another MAC key's,
+    /// or cannot be read or written.
+    MarkState,
     /// The MAC key file is missing, too open or damaged.
     MacKey,
     /// No token with the configured label is present.
@@ -47,7 +50,8 @@ pub enum Reason {
     PurposeMismatch,
     /// Another input was signed for this position before.
     PositionConflict,
-    /// The position lies too far below the newest and no valid proof of recovery came with it.
+    /// The position lies too far below the newest and no valid proof of recovery came with it; or it
+    /// lies below the durable mark of the admin checkpoints.
     PositionStale,
     /// The proof of recovery does not hold.
     RecoveryRefused,
@@ -77,6 +81,7 @@ impl Reason {
             Reason::PinLatched => "PIN_LATCHED",
             Reason::PinUnreadable => "PIN_UNREADABLE",
             Reason::PinState => "PIN_STATE",
+            Reason::MarkState => "MARK_STATE",
             Reason::MacKey => "MAC_KEY",
             Reason::TokenMissing => "TOKEN_MISSING",
             Reason::TokenMismatch => "TOKEN_MISMATCH",

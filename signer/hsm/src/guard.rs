@@ -6,7 +6,7 @@
 //! that window a number passes only as recovery, and those are remembered too, up to a bound.
 //! Scopes are shared by all keys of the worker, so a rotation opens no gap. An entry is made before
 //! the token is asked. A new worker starts with an empty guard: across restarts it is the daemon's
-//! durable intents, and the MAC over them, that keep inputs apart.
+//! durable intents, the MAC over them, and for admin checkpoints the mark, that keep inputs apart.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 

@@ -13,12 +13,14 @@
 //! | `worker` | the process: module, sessions, keys, signing, generation (threads) |
 //! | `ladder` | what each PKCS#11 return value means |
 //! | `guard` | no two inputs for one position |
+//! | `mark` | nor for an admin checkpoint, across restarts |
 //! | `latch`, `pin` | a refused PIN is never presented again, an unproven one once |
 //! | `mac` | the MAC over intents |
 //!
 //! Invariants:
 //! - A worker signs whole messages, hashed by itself, of its key's purpose and trail; a second
-//!   input for a position is refused before the token is asked.
+//!   input for a position is refused before the token is asked; for an admin checkpoint also by the
+//!   workers that come after it.
 //! - Only a worker opens a PIN or the MAC key. Neither is ever in an argument, the environment, a
 //!   log line or a frame.
 //! - Every return value of a module has a row in one table; unknown ones latch down.
@@ -33,6 +35,7 @@ mod guard;
 mod ladder;
 mod latch;
 mod mac;
+mod mark;
 mod pin;
 mod pool;
 mod probe;
@@ -48,6 +51,7 @@ pub use config::{
 pub use error::{HsmError, MAX_DETAIL_BYTES, Reason};
 pub use latch::{PinClear, consume_pin_cleared_marker, pin_clear, pin_cleared_marker};
 pub use mac::{MAC_BYTES, create_mac_key};
+pub use mark::Mark;
 pub use pin::MAX_PIN_BYTES;
 pub use pool::{Pool, PoolCounters, PoolSpec, PoolState, Signing};
 pub use worker::worker_main;

@@ -3,6 +3,7 @@
 //! ```text
 //! intent  HMAC-SHA-256(key, "countersign/intent/v1\0" || token serial || intent digest (32 bytes))
 //! pin     HMAC-SHA-256(key, "countersign/pin/v1\0" || u32 LE length of serial || serial || PIN)
+//! mark    HMAC-SHA-256(key, "countersign/mark/v1\0" || u32 LE length of serial || serial || content)
 //! ```
 
 use std::fs::{File, OpenOptions};
@@ -25,6 +26,7 @@ use crate::files;
 pub const MAC_BYTES: usize = 32;
 const INTENT_DOMAIN: &[u8] = b"countersign/intent/v1\0";
 const PIN_DOMAIN: &[u8] = b"countersign/pin/v1\0";
+const MARK_DOMAIN: &[u8] = b"countersign/mark/v1\0";
 
 /// Makes the MAC key file: 32 random bytes, readable by the owner alone, durable on return.
 ///
@@ -104,8 +106,22 @@ impl MacKey {
 
     /// What stands for a proven PIN in the state file.
     pub(crate) fn pin(&self, pin: &[u8]) -> Result<[u8; MAC_BYTES], HsmError> {
+        self.of_serial(PIN_DOMAIN, pin)
+    }
+
+    /// What authenticates the content of the mark file.
+    pub(crate) fn mark(&self, content: &[u8]) -> Result<[u8; MAC_BYTES], HsmError> {
+        self.of_serial(MARK_DOMAIN, content)
+    }
+
+    /// The token's serial number.
+    pub(crate) fn serial(&self) -> &str {
+        &self.serial
+    }
+
+    fn of_serial(&self, domain: &[u8], bytes: &[u8]) -> Result<[u8; MAC_BYTES], HsmError> {
         let len = u32::try_from(self.serial.len()).unwrap_or(u32::MAX);
-        self.hmac(&[PIN_DOMAIN, &len.to_le_bytes(), self.serial.as_bytes(), pin])
+        self.hmac(&[domain, &len.to_le_bytes(), self.serial.as_bytes(), bytes])
     }
 }
 
@@ -154,6 +170,7 @@ mod tests {
         let again = MacKey::open(&one, "s1").unwrap();
         assert!(again.check(&proof([1; 32], mac)).unwrap());
         assert_ne!(key.pin(b"1234").unwrap(), key.pin(b"1235").unwrap());
+        assert_ne!(key.pin(b"1234").unwrap(), key.mark(b"1234").unwrap(), "each use has its own domain");
     }
 
     #[test]

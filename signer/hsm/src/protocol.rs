@@ -13,11 +13,13 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 use countersign_trail::keys::Kid;
+use countersign_trail::origin::Origin;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::{GeneratedKey, KeyBinding, KeySpec, ListedObject, RecoveryProof, TokenConfig, TokenInfo};
 use crate::error::HsmError;
+use crate::mark::Mark;
 
 /// Longest frame, in bytes.
 pub(crate) const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
@@ -110,6 +112,12 @@ pub(crate) enum Call {
     Sweep { instance: String },
     /// Answer: `Listed`, every object with a label of ours.
     List,
+    /// Answer: `Marked`, the mark of an admin trail.
+    Mark(Origin),
+    /// Makes an empty mark file, while the token holds no key of ours. Answer: `Done`.
+    CreateMark,
+    /// Sets a mark on an operator's word. Answer: `Done`.
+    ConfirmMark(Mark),
 }
 
 /// What a worker needs to know before it opens the module.
@@ -153,6 +161,7 @@ pub(crate) enum Answer {
     Checked(bool),
     Generated(Box<GeneratedKey>),
     Listed(Vec<ListedObject>),
+    Marked(Option<Mark>),
     Done,
     /// The call failed; the worker goes on.
     Failed(HsmError),

@@ -194,10 +194,10 @@ fn talk(bytes: &[u8]) -> (Vec<u8>, Option<i32>) {
 
 #[test]
 fn a_worker_refuses_other_versions_and_bad_frames() {
-    let preamble = b"CSHSM\0\x01\0";
+    let preamble = b"CSHSM\0\x02\0";
     let longest = (16 * 1024 * 1024_u32 + 1).to_le_bytes();
     for bytes in [
-        b"CSHSM\0\x02\0".to_vec(),
+        b"CSHSM\0\x03\0".to_vec(),
         b"GET / HTTP/1.1\r\n".to_vec(),
         preamble.to_vec(),
         [&preamble[..], &longest].concat(),

@@ -77,6 +77,10 @@ async fn make(
         sweep(plan, progress, ours, role, pool).await?;
     }
     progress.save(&config.data_dir)?;
+    if progress.keys.is_empty() {
+        // Before the first key: later it is never made anew.
+        admin.create_mark().await.map_err(|error| CeremonyError::Hsm { token: TokenRole::Admin.word(), error })?;
+    }
     for (purpose, trail, algorithm, role) in planned_keys(plan) {
         if !progress.keys.iter().any(|key| key.purpose == purpose && key.trail == trail) {
             let pool = if role == TokenRole::Admin { admin } else { record };

@@ -130,7 +130,7 @@ impl Pool {
         self.listed(Call::List).await
     }
 
-    async fn done(&self, call: Call) -> Result<(), HsmError> {
+    pub(super) async fn done(&self, call: Call) -> Result<(), HsmError> {
         match self.administer(call).await? {
             Answer::Done => Ok(()),
             _ => Err(unexpected()),
@@ -146,7 +146,7 @@ impl Pool {
 
     /// One change or listing of the token's objects at a time, always by the first worker that is
     /// up: a file token that is written by several processes can miss the others' objects.
-    async fn administer(&self, call: Call) -> Result<Answer, HsmError> {
+    pub(super) async fn administer(&self, call: Call) -> Result<Answer, HsmError> {
         let _one_at_a_time = self.inner.administration.lock().await;
         let slot = self.inner.context.board.up().first().copied().unwrap_or(0);
         self.call(slot, call, true).await

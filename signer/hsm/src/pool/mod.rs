@@ -6,6 +6,7 @@
 
 mod flight;
 mod keys;
+mod marks;
 mod plan;
 mod process;
 mod slot;

@@ -3,6 +3,8 @@
 //! A generation that is killed half-way leaves objects behind. So a key is first labelled
 //! `pending:<instance>:<name>` and only a caller that has recorded it makes it final
 //! (`countersign:<instance>:<name>`); what is still pending at a start is swept.
+//!
+//! Calls about the mark are here too: a mark begins with the keys.
 
 use countersign_trail::dsse;
 use countersign_trail::id::InstanceId;
@@ -21,6 +23,7 @@ use crate::error::{HsmError, Reason};
 use crate::files;
 use crate::ladder;
 use crate::mac::random;
+use crate::mark;
 use crate::probe;
 use crate::protocol::{Answer, Call};
 
@@ -113,6 +116,19 @@ impl SessionThread {
                 Ok(Answer::Listed(swept))
             }
             Call::List => Ok(Answer::Listed(ours(session)?.into_iter().map(|(_, object)| object).collect())),
+            Call::Mark(origin) => Ok(Answer::Marked(mark::get(&config.state_dir, &self.engine.mac, &origin)?)),
+            Call::CreateMark => {
+                if let Some((_, object)) = ours(session)?.first() {
+                    let text = format!("the token holds {:?}: its mark is not made anew", object.label);
+                    return Err(HsmError::new(Reason::HsmRejected, text).into());
+                }
+                mark::create(&config.state_dir, &self.engine.mac)?;
+                Ok(Answer::Done)
+            }
+            Call::ConfirmMark(mark) => {
+                mark::confirm(&config.state_dir, &self.engine.mac, mark)?;
+                Ok(Answer::Done)
+            }
             Call::Start(_) | Call::Unbind(_) | Call::Sign(_) | Call::Mac(_) | Call::CheckMac(_) => {
                 Err(HsmError::new(Reason::Protocol, "not a call for a session").into())
             }

@@ -1,9 +1,9 @@
-//! Signs one message: purpose, position and guard first, then the token.
+//! Signs one message: purpose, position, mark and guard first, then the token.
 
 use countersign_trail::ecdsa;
 use countersign_trail::hash::Hash;
 use countersign_trail::keys::{Algorithm, ED25519_SIGNATURE_LEN};
-use countersign_trail::signing::position_of;
+use countersign_trail::signing::{Position, Purpose, position_of};
 use cryptoki::error::Error;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
@@ -16,6 +16,7 @@ use super::session::SessionThread;
 use crate::config::MAX_MESSAGE_BYTES;
 use crate::error::{Halt, HsmError, Reason};
 use crate::ladder::MAX_ATTEMPTS;
+use crate::mark::{self, Mark};
 use crate::protocol::WireItem;
 use crate::sync::lock;
 
@@ -74,7 +75,13 @@ impl SessionThread {
             }
         };
         self.handle_of(&key)?;
-        lock(&self.engine.guard).admit(&position, Hash::of(message), recovery)?;
+        let input = Hash::of(message);
+        // The mark first: what it refuses must not stand in the guard's way of the right input.
+        if let (Purpose::AdminCheckpoint, Position::Checkpoint { origin, size }) = (key.binding.purpose, &position) {
+            let mark = Mark { origin: origin.clone(), size: *size, input };
+            mark::begin(&self.engine.config.state_dir, &self.engine.mac, mark)?;
+        }
+        lock(&self.engine.guard).admit(&position, input, recovery)?;
         self.sign_admitted(&key, message)
     }
 

@@ -4,6 +4,7 @@
 
 mod trouble;
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -14,12 +15,14 @@ use countersign_faulty_transcript::Transcript;
 use countersign_stage::binaries::run;
 use countersign_trail::hash::Hash;
 use tokio::runtime::Runtime;
-use trouble::{GATEWAY, Scene, event, position, wait_for};
+use trouble::{GATEWAY, Scene, assert_positions, event, position, wait_for};
 use v1::signing_service_client::SigningServiceClient;
 
 /// How long a start may take to be refused.
 const REFUSED_WITHIN: Duration = Duration::from_secs(60);
 const OTHER_GATEWAY: &str = "gateway-2";
+/// Store, second heads, and what the workers keep: the states of the PINs, the mark.
+const PLACES: [&str; 3] = ["data", "heads", "hsm/pin-state"];
 
 /// Replaces the folder `to` by a copy of `from`.
 fn copy(from: &Path, to: &Path) {
@@ -41,11 +44,33 @@ async fn sign_some(client: &Client, trail: &str, name: &str) -> Vec<Receipt> {
     client.sign_batch(trail, events).await.unwrap().into_iter().map(|answer| answer.unwrap()).collect()
 }
 
+/// The start is refused with `said`, because the store was moved back, and has nothing signed but
+/// probes.
+fn assert_refused(scene: &Scene, said: &str) {
+    let before = scene.transcript().asked().len();
+    let mut refused = scene.stage.spawn().unwrap();
+    assert_eq!(refused.wait_exit(REFUSED_WITHIN).unwrap().code(), Some(1));
+    let log = refused.log_end();
+    assert!(log.contains("the store was moved back") && log.contains(said), "{log}");
+    let probes = |asked: &&countersign_faulty_transcript::Asked| !position(&asked.input).starts_with("probe ");
+    assert_eq!(scene.transcript().asked().skip(before).filter(probes).count(), 0, "a refused start signs nothing");
+}
+
+/// The positions that met two inputs.
+fn conflicts(transcript: &Transcript) -> BTreeSet<String> {
+    let mut inputs: HashMap<String, &[u8]> = HashMap::new();
+    let met = transcript.asked().map(|asked| (position(&asked.input), &asked.input));
+    met.filter(|(position, input)| inputs.entry(position.clone()).or_insert(input) != input)
+        .map(|(position, _)| position)
+        .collect()
+}
+
 #[test]
 fn an_older_copy_is_refused_at_the_start_and_by_the_client_that_knows_better() {
     let scene = Scene::set();
     let runtime = Runtime::new().unwrap();
     let at = |name: &str| scene.stage.folder.join(name);
+    let older = |name: &str| at(&format!("{name}.older"));
     let trails = scene.trails();
 
     let daemon = scene.stage.start().unwrap();
@@ -54,8 +79,9 @@ fn an_older_copy_is_refused_at_the_start_and_by_the_client_that_knows_better() {
         runtime.block_on(sign_some(&client, trail, "before"));
     }
     daemon.stop().unwrap();
-    copy(&at("data"), &at("old-data"));
-    copy(&at("heads"), &at("old-heads"));
+    for place in PLACES {
+        copy(&at(place), &older(place));
+    }
 
     let daemon = scene.stage.start().unwrap();
     for trail in &trails {
@@ -64,16 +90,20 @@ fn an_older_copy_is_refused_at_the_start_and_by_the_client_that_knows_better() {
     daemon.stop().unwrap();
 
     // The store alone is moved back: the second head is in front.
-    copy(&at("old-data"), &at("data"));
-    let before = scene.transcript().asked().len();
-    let mut refused = scene.stage.spawn().unwrap();
-    assert!(!refused.wait_exit(REFUSED_WITHIN).unwrap().success());
-    assert!(refused.log_end().contains("the store was moved back"), "{}", refused.log_end());
-    let probes = |asked: &&countersign_faulty_transcript::Asked| !position(&asked.input).starts_with("probe ");
-    assert_eq!(scene.transcript().asked().skip(before).filter(probes).count(), 0, "a refused start signs nothing");
+    copy(&older("data"), &at("data"));
+    assert_refused(&scene, "the second head is at size");
+    // The second heads as well: the admin trail, which no client holds, ends before the mark.
+    copy(&older("heads"), &at("heads"));
+    assert_refused(&scene, "the HSM worker's mark is at size");
+    // An operator cannot talk that away.
+    let confirmed = scene.stage.countersignd(&["mark-confirm"]).output().unwrap();
+    assert_eq!(confirmed.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&confirmed.stderr).contains("the store was moved back"));
+    assert_positions(&scene.transcript());
 
-    // The second head as well: nothing on the host tells, but the client does.
-    copy(&at("old-heads"), &at("heads"));
+    // All three places, as a snapshot of the whole host would: nothing on the host tells, and the admin
+    // trail goes on at a place that was signed before. The client of a trail knows better.
+    copy(&older("hsm/pin-state"), &at("hsm/pin-state"));
     let before = signed_in(&scene, &trails);
     let daemon = scene.stage.start().unwrap();
     for trail in &trails {
@@ -91,6 +121,10 @@ fn an_older_copy_is_refused_at_the_start_and_by_the_client_that_knows_better() {
     }
     daemon.stop().unwrap();
     assert_eq!(signed_in(&scene, &trails), before, "nothing is signed in a trail that lost its end");
+    let conflicts = conflicts(&scene.transcript());
+    assert!(!conflicts.is_empty(), "the threat model names this case");
+    let admin = |position: &String| position.starts_with("checkpoint demo.example/admin ");
+    assert!(conflicts.iter().all(admin), "only the admin trail met two inputs: {conflicts:?}");
 }
 
 /// Nobody signs there any more, whatever they hold.

@@ -15,7 +15,7 @@ use countersign_trail::hash::Hash;
 use countersign_trail::record::Record;
 use countersign_trail::tree::{CompactRange, leaf_hash};
 use rusqlite::{Connection, params};
-use support::{copy, done, events, printed, says, sealed, sign, sizes};
+use support::{copy, done, events, printed, refused, says, sealed, sign, sizes};
 use tempfile::TempDir;
 
 /// How long a refusal may take: both tokens' workers start before some of them.
@@ -223,6 +223,44 @@ fn change_leaf(head: &Path) {
         }
     }
     fs::write(head, bytes).unwrap();
+}
+
+#[test]
+fn a_mark_that_does_not_agree() {
+    let stopped = Stopped::new();
+    let admin = "demo.example/admin";
+    let mark = stopped.at("hsm/pin-state").join(format!("{}.mark", stopped.stage.serial("admin").unwrap()));
+    stopped.refuses(&[admin, "MARK_STATE", "missing", "see that the store is the newest copy", "mark-confirm"], |_| {
+        fs::remove_file(&mark).unwrap()
+    });
+    stopped.refuses(&[admin, "MARK_STATE", "not authenticated", "mark-confirm"], |_| {
+        let text = fs::read_to_string(&mark).unwrap();
+        fs::write(&mark, text.replace("\"size\":", "\"size\":1")).unwrap();
+    });
+    // An older one of this host's.
+    stopped.refuses(&[admin, "state_dir was moved back", "mark-confirm"], |stopped| {
+        let older = fs::read(&mark).unwrap();
+        stopped.stage.start().unwrap().stop().unwrap();
+        fs::write(&mark, older).unwrap();
+    });
+    // Lost for good: an operator says that this store is the newest.
+    let confirm = || stopped.stage.countersignd(&["mark-confirm"]);
+    says(&done(&mut confirm()), &[admin, "nothing to confirm"]);
+    let genuine = fs::read(&mark).unwrap();
+    fs::remove_file(&mark).unwrap();
+    stopped.refused(&["MARK_STATE"]);
+    says(&done(&mut confirm()), &["set the mark", admin]);
+    assert_eq!(fs::read(&mark).unwrap(), genuine, "the store's end is where it was");
+    stopped.stage.start().unwrap().stop().unwrap();
+    // It takes what a start takes: not a store behind its second head.
+    let older = tempfile::tempdir().unwrap();
+    copy(&stopped.at("data"), older.path());
+    stopped.stage.start().unwrap().stop().unwrap();
+    fs::remove_dir_all(stopped.at("data")).unwrap();
+    copy(older.path(), &stopped.at("data"));
+    fs::remove_file(&mark).unwrap();
+    refused(&mut confirm(), &["the store was moved back", "second head"]);
+    assert!(!mark.exists());
 }
 
 #[test]

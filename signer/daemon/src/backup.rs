@@ -3,7 +3,8 @@
 //! A backup is a folder: `store.db`, `countersignd.toml`, and `heads/` with the second heads. The
 //! heads are copied before the store, so that in the copy, too, they may lag it and never lead it.
 //! What it never holds: PINs, the keys of intents' MACs, the tokens. Those are kept apart, because
-//! whoever has the store and them together can do what the daemon can.
+//! whoever has the store and them together can do what the daemon can. Nor the mark: it is what notices
+//! that store and second heads were restored from one older copy.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -113,6 +114,11 @@ fn report(config: &Config, to: &Path, trails: &[(Origin, i64)], out: &mut dyn Wr
     for token in [&config.record_token, &config.admin_token] {
         writeln!(out, "  the token {:?}, its PIN, and {}", token.label, token.mac_key_file.display())?;
     }
+    writeln!(
+        out,
+        "Nor the admin trail's mark in {}, which is never moved back.",
+        config.admin_token.state_dir.display()
+    )?;
     out.write_all(MEANING.as_bytes())
 }
 
@@ -122,8 +128,9 @@ A restore goes back in time. Records that were signed after this backup are lost
 store, but not to those who hold them:
   - With the second head still there, the daemon refuses to start on an older store. Restore a newer
     copy. It is right to refuse: a trail that lost its end is never continued.
-  - With the second head lost as well, restore heads/ into head_dir. The first client that shows a
-    newer answer latches its trail (HEAD_MISMATCH), and nothing more is signed in it.
+  - With the second head lost as well, restore heads/ into head_dir. The mark still refuses a store
+    whose admin trail lost its end: every start of the daemon adds to it. Where it did not, the first
+    client that shows a newer answer latches its trail (HEAD_MISMATCH), and nothing more is signed in it.
   - Nothing was signed since the backup: the restored store continues where it was.
 Check a copy with `countersignd fsck --backup FOLDER`.
 ";

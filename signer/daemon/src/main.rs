@@ -81,6 +81,9 @@ enum Command {
     /// Confirm, after a CLOCK_STEP, that the host's clock is right as it is now. The next start
     /// records it and goes on.
     ClockConfirm,
+    /// Confirm, where the HSM worker's mark of the admin trail was lost, that this store is the newest
+    /// copy there is: its end becomes the mark. Never moves a mark back.
+    MarkConfirm,
     /// The worker process; the daemon starts it.
     #[command(hide = true)]
     HsmWorker,
@@ -137,6 +140,10 @@ fn act(cli: Cli) -> anyhow::Result<()> {
             Some(Command::ClockConfirm) => {
                 let _lock = FolderLock::take(&config.data_dir)?;
                 Ok(run::clockwatch::confirm(&config.data_dir)?)
+            }
+            Some(Command::MarkConfirm) => {
+                println!("{}", run::mark::confirm(&config).await?);
+                Ok(())
             }
             Some(Command::HsmWorker) => Ok(()),
         }

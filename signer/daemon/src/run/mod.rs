@@ -2,6 +2,7 @@
 
 pub mod bounds;
 pub mod clockwatch;
+pub mod mark;
 mod serve;
 pub mod start;
 

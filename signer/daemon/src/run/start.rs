@@ -153,7 +153,7 @@ pub fn replay(store: &SqliteStore, fingerprint: Hash) -> Result<(AdminState, Vec
 }
 
 /// Starts a token's workers and checks that it is the genesis's.
-async fn token(
+pub(super) async fn token(
     config: &Config,
     state: &AdminState,
     role: TokenRole,

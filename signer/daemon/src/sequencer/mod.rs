@@ -23,6 +23,7 @@ pub mod batch;
 mod flight;
 mod gather;
 mod launch;
+pub(crate) mod mark;
 mod recent;
 pub mod start;
 mod task;

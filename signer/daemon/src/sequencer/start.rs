@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use countersign_hsm::RecoveryProof;
+use countersign_hsm::{HsmError, RecoveryProof};
 use countersign_trail::admin::{AdminState, TrailEntry};
-use countersign_trail::checkpoint::SignedCheckpoint;
+use countersign_trail::checkpoint::{Checkpoint, SignedCheckpoint};
 use countersign_trail::document::Mode;
 use countersign_trail::dsse;
 use countersign_trail::hash::Hash;
@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use super::batch::{Batch, BatchError, intent_digest};
 use super::flight::Flight;
 use super::gather::Gathering;
+use super::mark;
 use super::recent::Recent;
 use super::task::{Fatal, Task, first_signature_time};
 use super::{Bounds, Published, QUEUE_GROUPS, TrailFacts, TrailHandle};
@@ -57,6 +58,54 @@ pub enum StartError {
         /// Size of the second head.
         second: u64,
     },
+    /// The admin trail's store was restored from an older copy, and its second head as well.
+    #[error(
+        "{trail}: the store ends at size {store}, the HSM worker's mark is at size {mark}: the store was moved back. Nothing is signed in a trail that lost its end; restore the newest copy"
+    )]
+    BehindMark {
+        /// The trail.
+        trail: String,
+        /// Size in the store.
+        store: u64,
+        /// Size of the newest checkpoint whose signing was begun.
+        mark: u64,
+    },
+    /// As before, and then something else was written.
+    #[error(
+        "{trail}: at size {size} the store has {store}, the HSM worker's mark has the checkpoint with SHA-256 {mark}: the store was moved back, and went on otherwise. Nothing is signed in a trail that lost its end; restore the newest copy"
+    )]
+    OffMark {
+        /// The trail.
+        trail: String,
+        /// The mark's size.
+        size: u64,
+        /// What the store has there.
+        store: String,
+        /// SHA-256 of the checkpoint whose signing was begun.
+        mark: Hash,
+    },
+    /// The mark was restored from an older copy.
+    #[error(
+        "{trail}: the store's newest checkpoint is at size {store}, the HSM worker's mark at size {mark}: state_dir was moved back. Put the newest one back; where it is lost, see that the store is the newest copy, then run `countersignd mark-confirm`"
+    )]
+    MarkBehind {
+        /// The trail.
+        trail: String,
+        /// Size of the newest checkpoint in the store.
+        store: u64,
+        /// Size of the mark; 0 when the trail has none.
+        mark: u64,
+    },
+    /// The mark is missing or not the worker's.
+    #[error(
+        "{trail}: without the HSM worker's mark nothing is signed: {error}; put the newest state_dir back; where it is lost, see that the store is the newest copy, then run `countersignd mark-confirm`"
+    )]
+    Mark {
+        /// The trail.
+        trail: String,
+        /// What the worker said.
+        error: HsmError,
+    },
     /// Store and second head disagree about a record.
     #[error(
         "{trail}: record {seq} has leaf hash {store} in the store, the second head has {second}: one of the two was changed"
@@ -89,8 +138,8 @@ pub enum StartError {
         /// Its first record.
         seq: u64,
     },
-    /// The HSM must answer to check an open intent.
-    #[error("{trail}: the open intent cannot be checked: {refusal}")]
+    /// The HSM must answer to check an open intent, or the mark.
+    #[error("{trail}: the open intent or the mark cannot be checked: {refusal}")]
     Hsm {
         /// The trail.
         trail: String,
@@ -117,29 +166,37 @@ pub struct Context {
     pub bounds: Bounds,
 }
 
-/// What the store says of a trail, checked.
-struct Checked {
-    frontier: CompactRange,
-    checkpoint: u64,
-    open: Option<(OpenIntent, Vec<StoredRecord>)>,
+/// A trail as the store has it, checked against its second head and its last signature.
+pub(crate) struct Inspected {
+    pub(crate) checked: Checked,
+    facts: Arc<TrailFacts>,
+    checkpoint_key: PublicKey,
+    second: HeadFile,
 }
 
-/// Checks a trail against its second head, its last signature and its intent's MAC, and starts its
-/// sequencer. The returned task ends with an error when the daemon must stop.
-pub async fn open(
-    context: &Context,
-    row: TrailRow,
-    signer: Arc<TokenSigner>,
+/// What the store says of a trail, checked.
+pub(crate) struct Checked {
+    frontier: CompactRange,
+    /// The newest signed one.
+    pub(crate) checkpoint: Checkpoint,
+    pub(super) open: Option<(OpenIntent, Vec<StoredRecord>)>,
+}
+
+/// Checks what can be checked of a trail without the HSM.
+pub(crate) fn inspect(
+    admin: &AdminState,
+    store: &SqliteStore,
+    row: &TrailRow,
     head_dir: &Path,
-) -> Result<(TrailHandle, impl Future<Output = Result<(), Fatal>> + Send + use<>), StartError> {
+) -> Result<Inspected, StartError> {
     let broken = |problem: &str| StartError::Store { trail: row.origin.to_string(), problem: problem.to_owned() };
-    let entry = context.admin.trail(&row.origin).ok_or_else(|| broken("the genesis does not know this trail"))?;
-    let key = |kid| context.admin.keys.get(&kid).map(|entry| entry.key.clone());
+    let entry = admin.trail(&row.origin).ok_or_else(|| broken("the genesis does not know this trail"))?;
+    let key = |kid| admin.keys.get(&kid).map(|entry| entry.key.clone());
     let checkpoint_key = key(entry.checkpoint_key).ok_or_else(|| broken("its checkpoint key is not in the genesis"))?;
     let record_key = entry.record_key.and_then(key);
-    let second = open_second(&row, head_dir, context)?;
+    let second = open_second(row, head_dir, store)?;
     let keys = Keys { checkpoint: &checkpoint_key, record: record_key.as_ref() };
-    let checked = context.store.reader().read(|snapshot| Ok(check(snapshot, &row, entry, &keys)))??;
+    let checked = store.reader().read(|snapshot| Ok(check(snapshot, row, entry, &keys)))??;
     let facts = Arc::new(TrailFacts {
         no: row.no,
         origin: row.origin.clone(),
@@ -147,6 +204,22 @@ pub async fn open(
         checkpoint_key: entry.checkpoint_key,
         record_key: entry.record_key,
     });
+    Ok(Inspected { checked, facts, checkpoint_key, second })
+}
+
+/// Checks a trail against its second head, its last signature and its intent's MAC, the admin trail
+/// also against the HSM worker's mark, and starts its sequencer. The returned task ends with an error
+/// when the daemon must stop.
+pub async fn open(
+    context: &Context,
+    row: TrailRow,
+    signer: Arc<TokenSigner>,
+    head_dir: &Path,
+) -> Result<(TrailHandle, impl Future<Output = Result<(), Fatal>> + Send + use<>), StartError> {
+    let Inspected { checked, facts, checkpoint_key, second } = inspect(&context.admin, &context.store, &row, head_dir)?;
+    if row.origin == context.admin.plan.admin_trail {
+        mark::check(&checked, &row, &signer).await?;
+    }
     let recovery = match &checked.open {
         None => None,
         Some((intent, records)) => Some(
@@ -158,7 +231,7 @@ pub async fn open(
         None => (checked.frontier.clone(), checked.frontier.root()),
     };
     let stopped = row.latched.as_ref().map(|_| Reason::TrailLatched);
-    let now = Published { head: row.head, root, signed: row.signed, checkpoint: checked.checkpoint, stopped };
+    let now = Published { head: row.head, root, signed: row.signed, checkpoint: checked.checkpoint.size, stopped };
     let (published, watching) = watch::channel(now);
     let (sender, queue) = mpsc::channel(QUEUE_GROUPS);
     let mut task = Task {
@@ -176,7 +249,7 @@ pub async fn open(
         head: row.head,
         frontier,
         signed: row.signed,
-        checkpoint: checked.checkpoint,
+        checkpoint: checked.checkpoint.size,
         latched: stopped,
         flight: None,
         gathering: Gathering::default(),
@@ -208,7 +281,7 @@ impl<S: crate::store::Store> Task<S> {
     }
 }
 
-fn open_second(row: &TrailRow, head_dir: &Path, context: &Context) -> Result<HeadFile, StartError> {
+fn open_second(row: &TrailRow, head_dir: &Path, store: &SqliteStore) -> Result<HeadFile, StartError> {
     let trail = row.origin.to_string();
     let opened = HeadFile::open(head_dir, &row.origin.path_segment(), false);
     let (file, second) = opened.map_err(|error| StartError::SecondHead { trail: trail.clone(), error })?;
@@ -217,7 +290,7 @@ fn open_second(row: &TrailRow, head_dir: &Path, context: &Context) -> Result<Hea
         return Err(StartError::MovedBack { trail, store: row.head.size, second: second.size });
     }
     if let Some(seq) = second.size.checked_sub(1) {
-        let leaves = context.store.reader().read(|snapshot| snapshot.leaves(row.no, seq, seq + 1))?;
+        let leaves = store.reader().read(|snapshot| snapshot.leaves(row.no, seq, seq + 1))?;
         if leaves.first() != Some(&second.leaf) {
             let store = leaves.first().copied().unwrap_or(Hash::of(b""));
             return Err(StartError::HeadsDiffer { trail, seq, store, second: second.leaf });
@@ -286,7 +359,7 @@ fn check(snapshot: &Snapshot<'_>, row: &TrailRow, entry: &TrailEntry, keys: &Key
             Some((intent, records))
         }
     };
-    Ok(Checked { frontier, checkpoint: note.size, open })
+    Ok(Checked { frontier, checkpoint: newest.clone(), open })
 }
 
 fn check_record(record: &StoredRecord, seq: u64) -> Result<(), String> {

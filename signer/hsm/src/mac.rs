@@ -171,6 +171,8 @@ mod tests {
         assert!(again.check(&proof([1; 32], mac)).unwrap());
         assert_ne!(key.pin(b"1234").unwrap(), key.pin(b"1235").unwrap());
         assert_ne!(key.pin(b"1234").unwrap(), key.mark(b"1234").unwrap(), "each use has its own domain");
+        let other = MacKey::open(&one, "s2").unwrap();
+        assert_ne!(key.mark(b"1234").unwrap(), other.mark(b"1234").unwrap(), "a MAC is of one token");
     }
 
     #[test]

@@ -154,13 +154,18 @@ fn the_largest_mark_file_is_within_its_bound() {
 
 #[test]
 fn workers_at_the_same_position_agree_on_one_input() {
+    const WORKERS: u8 = 8;
     let token = Token::new();
-    let outcomes: Vec<bool> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8)
-            .map(|variant| (&token, variant))
-            .map(|(token, variant)| scope.spawn(move || token.begin(&mark(ADMIN, 1, variant)).is_ok()))
-            .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    assert_eq!(outcomes.iter().filter(|won| **won).count(), 1, "{outcomes:?}");
+    let together = std::sync::Barrier::new(usize::from(WORKERS));
+    for size in 1..=100 {
+        let contend = |variant| {
+            together.wait();
+            token.begin(&mark(ADMIN, size, variant)).is_ok()
+        };
+        let winners = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..WORKERS).map(|variant| scope.spawn(move || contend(variant))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).filter(|won| *won).count()
+        });
+        assert_eq!(winners, 1, "at size {size}");
+    }
 }

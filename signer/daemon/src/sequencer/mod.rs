@@ -15,6 +15,7 @@
 //! - [`launch`]: to the HSM with a durable intent, to the callers with a durable outcome.
 //! - [`task`]: the loop.
 //! - [`start`]: opening a trail: checks, recovery.
+//! - `mark`: the admin trail against the HSM worker's mark.
 //!
 //! Invariants: no two inputs for one position reach the HSM; nothing is released before its outcome
 //! is durable; a refused item costs no sequence number.

@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -139,14 +140,51 @@ fn a_second_genesis_is_refused() {
     stage.start().unwrap().stop().unwrap();
 }
 
+/// The same command by the daemon that can be told where to die.
+fn dying(command: &Command, stage: &Stage, point: &str) -> Command {
+    let program = stage.binaries.path("failpoints/countersignd");
+    assert!(program.exists(), "run `make test`, which builds {}", program.display());
+    let mut dying = Command::new(program);
+    dying.args(command.get_args()).env("COUNTERSIGN_FAIL_AT", point);
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            dying.env(name, value);
+        }
+    }
+    dying
+}
+
+#[test]
+fn a_seal_that_is_killed_is_run_again() {
+    // The admin record in a durable intent, signed, verified; and sealed, but not told.
+    for point in ["intent:1", "sign:1", "verify:1", "commit:2"] {
+        let (_folder, mut stage) = planned(Options { workers: 1, ..Options::default() });
+        done(&mut init(&stage, &[]));
+        let signatures = everyone(&stage);
+        let status = dying(&seal(&stage, &signatures), &stage, point).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.signal(), Some(9), "{point}: {status}");
+        if point == "commit:2" {
+            refused(&mut seal(&stage, &signatures), &["sealed already; its fingerprint is"]);
+            stage.fingerprint = countersign_trail::hash::Hash::of(&fs::read(genesis(&stage)).unwrap()).to_string();
+        } else {
+            // Signatures are asked for again: who has the folder alone does not open the appliance.
+            refused(&mut seal(&stage, &signatures[..3]), &["signatures are missing of: dave"]);
+            stage.fingerprint = done(&mut seal(&stage, &signatures)).trim().to_owned();
+        }
+        stage.write_configuration().unwrap();
+        stage.start().unwrap().stop().unwrap();
+        says(&done(&mut stage.countersignd(&["fsck"])), &[]);
+    }
+}
+
 /// Runs `command` and kills it with SIGKILL after `pause`; whether it was killed before its end.
 fn killed(mut command: Command, pause: Duration) -> bool {
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(pause);
     let over = child.try_wait().unwrap();
     child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(over.is_none_or(|status| status.success()), "ended with {over:?}");
+    let output = child.wait_with_output().unwrap();
+    assert!(over.is_none_or(|status| status.success()), "{over:?}: {}", printed(&output));
     over.is_none()
 }
 

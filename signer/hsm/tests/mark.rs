@@ -40,7 +40,7 @@ async fn sign(pool: &Pool, key: &KeyBinding, size: u64, variant: u8) -> Result<V
     let message = checkpoint(size, variant);
     let signature = pool.sign(vec![item(key.kid, message.clone())]).await?.remove(0);
     verify(key, &message, &signature);
-    Ok(signature)
+    Ok(signature.to_vec())
 }
 
 fn reason<T: std::fmt::Debug>(result: Result<T, HsmError>) -> Reason {

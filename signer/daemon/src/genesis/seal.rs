@@ -31,7 +31,7 @@ pub struct HandedIn {
 }
 
 /// Verifies every signature over the genesis document, writes admin record 1, and gives the genesis
-/// fingerprint.
+/// fingerprint. Where an interrupted seal left the record unsigned, that record is signed.
 pub async fn seal(config: &Config, genesis_bytes: &[u8], handed_in: Vec<HandedIn>) -> Result<Hash, CeremonyError> {
     let _lock = FolderLock::take(&config.data_dir)?;
     let store = SqliteStore::open(&config.data_dir)?;
@@ -45,12 +45,16 @@ pub async fn seal(config: &Config, genesis_bytes: &[u8], handed_in: Vec<HandedIn
     let documents = StoredDocuments::new(store.reader());
     let mut state = AdminState::begin(fingerprint, &documents)?;
     let signatures = check(&state, genesis_bytes, &handed_in)?;
-    replay_first(&store, &mut state, &documents)?;
-    for signature in handed_in {
-        store.put_document(signature.armor.into()).await?;
-    }
-    let heads = crate::admin_log::stored_heads(&store, &state)?;
-    let body = GenesisBody { genesis: fingerprint, heads, signatures };
+    let body = match replay_first(&store, &mut state, &documents, fingerprint)? {
+        Found::Unsealed => {
+            for signature in handed_in {
+                store.put_document(signature.armor.into()).await?;
+            }
+            let heads = crate::admin_log::stored_heads(&store, &state)?;
+            Some(GenesisBody { genesis: fingerprint, heads, signatures })
+        }
+        Found::Interrupted => None,
+    };
     write(config, store, state, body).await?;
     Ok(fingerprint)
 }
@@ -85,24 +89,50 @@ fn check(state: &AdminState, genesis: &[u8], handed_in: &[HandedIn]) -> Result<V
     }
 }
 
+/// What an earlier seal left.
+enum Found {
+    /// Nothing.
+    Unsealed,
+    /// Record 1 in a durable intent, without its signature.
+    Interrupted,
+}
+
+/// Applies record 0, and sees that record 1, where it stands in an open intent, can follow it.
 fn replay_first(
     store: &SqliteStore,
     state: &mut AdminState,
     documents: &StoredDocuments<'_>,
-) -> Result<(), CeremonyError> {
-    let records = store.reader().read(|snapshot| snapshot.records(ADMIN_TRAIL_NO, 0, 2))?;
-    match &records[..] {
-        [first] => {
+    fingerprint: Hash,
+) -> Result<Found, CeremonyError> {
+    let (records, open) = store.reader().read(|snapshot| {
+        Ok((snapshot.records(ADMIN_TRAIL_NO, 0, 2)?, snapshot.open_intent(ADMIN_TRAIL_NO)?.is_some()))
+    })?;
+    match (&records[..], open) {
+        ([first], false) => {
             state.apply(&first.bytes, documents)?;
-            Ok(())
+            Ok(Found::Unsealed)
         }
-        [] => Err(CeremonyError::Mismatch("the store has no admin record 0: run init again with --resume".to_owned())),
-        _ => Err(CeremonyError::Used("the genesis is sealed already".to_owned())),
+        ([first, second], true) => {
+            state.apply(&first.bytes, documents)?;
+            state.clone().apply(&second.bytes, documents)?;
+            Ok(Found::Interrupted)
+        }
+        ([] | [_], _) => {
+            let problem = "the store has no signed admin record 0: run init again with --resume";
+            Err(CeremonyError::Mismatch(problem.to_owned()))
+        }
+        _ => Err(CeremonyError::Used(format!("the genesis is sealed already; its fingerprint is {fingerprint}"))),
     }
 }
 
-/// Writes admin record 1 through the sequencer, as every admin record.
-async fn write(config: &Config, store: SqliteStore, state: AdminState, body: GenesisBody) -> Result<(), CeremonyError> {
+/// Writes admin record 1 through the sequencer, as every admin record; without a body, the sequencer
+/// finds it in an open intent, whose MAC it checks, and signs it.
+async fn write(
+    config: &Config,
+    store: SqliteStore,
+    state: AdminState,
+    body: Option<GenesisBody>,
+) -> Result<(), CeremonyError> {
     let bindings = tokens::bindings(&state, TokenRole::Admin);
     let pool = tokens::start(TokenRole::Admin, &config.admin_token, &state.genesis.instance, bindings).await?;
     let signer = Arc::new(tokens::signer(&pool, &state, TokenRole::Admin));
@@ -114,7 +144,10 @@ async fn write(config: &Config, store: SqliteStore, state: AdminState, body: Gen
     let context = Context { admin: Arc::new(state), store, clock, metrics, bounds: bounds::admin(config) };
     let (handle, task) = start::open(&context, row, signer, &config.head_dir).await?;
     let running = tokio::spawn(task);
-    let written = handle.control(Body::Genesis(body)).await;
+    let written = match body {
+        Some(body) => handle.control(Body::Genesis(body)).await.map(|_| ()),
+        None => handle.wait_signed(1).await,
+    };
     let drained = handle.drain().await;
     pool.shutdown().await;
     written?;

@@ -73,7 +73,7 @@ async fn an_admin_checkpoint_takes_one_input_over_restarts_of_the_workers() {
     for variant in [1, 2] {
         assert_eq!(reason(sign(&pool, &key, 2, variant).await), Reason::PositionStale);
         let recovery = Some(RecoveryProof { digest: [7; 32], mac });
-        let recovered = SignItem { kid: key.kid, message: checkpoint(1, variant), recovery };
+        let recovered = SignItem { kid: key.kid, message: checkpoint(1, variant).into(), recovery };
         assert_eq!(reason(pool.sign(vec![recovered]).await), Reason::PositionStale);
     }
     assert_eq!(pool.mark(&trail()).await.unwrap(), Some(mark(3, 1)), "a refusal moves nothing");

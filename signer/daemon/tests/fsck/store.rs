@@ -136,17 +136,15 @@ impl Maker {
         if !sign {
             return;
         }
-        let mut messages = batch.messages(trail.facts.mode);
+        let messages = batch.messages(&trail.facts);
+        let mut signatures: Vec<Bytes> = messages.iter().map(|(kid, message)| self.sign(kid, message).into()).collect();
         let checkpoint = batch.checkpoint.as_ref().map(|checkpoint| {
-            let signature = self.sign(&trail.facts.checkpoint_key, &messages.pop().unwrap());
+            let signature = signatures.pop().unwrap();
             let key = self.ceremony.keys[&trail.facts.checkpoint_key].public();
             let note = SignedCheckpoint::assemble(checkpoint, &key, &signature).unwrap().to_bytes();
             SignedNote { size: checkpoint.size, note: note.into() }
         });
-        let record_key = trail.facts.record_key;
-        let signatures = messages.iter().map(|message| self.sign(&record_key.unwrap(), message).into());
-        let outcome =
-            Outcome { first_seq, count: batch.records.len() as u64, signatures: signatures.collect(), checkpoint };
+        let outcome = Outcome { first_seq, count: batch.records.len() as u64, signatures, checkpoint };
         self.store.append(Append { trail: no, outcome: Some(outcome), intent: None, checkpoint: None }).await.unwrap();
     }
 

@@ -188,6 +188,14 @@ fn killed(mut command: Command, pause: Duration) -> bool {
     over.is_none()
 }
 
+/// As an operator does after a kill: one that came between the note that a PIN is tried for the first
+/// time and the login's outcome leaves that PIN latched.
+fn clear_pins(stage: &Stage) {
+    for token in ["record", "admin"] {
+        done(&mut stage.countersignd(&["pin-clear", "--token", token]));
+    }
+}
+
 /// How long one whole `init` takes here.
 fn usual_time() -> Duration {
     let (_folder, stage) = planned(Options { workers: 1, ..Options::default() });
@@ -213,6 +221,7 @@ fn an_init_that_is_killed_is_resumed() {
             // Killed before it had made its folder and said so there: nothing to resume.
             if stage.folder.join("data/init.json").exists() {
                 way = &["--resume"];
+                clear_pins(&stage);
                 refused(&mut init(&stage, &[]), &["--resume", "--abandon"]);
             }
         }
@@ -261,6 +270,7 @@ fn a_key_that_was_made_and_not_yet_noted_is_made_again() {
     let (_folder, mut stage) = planned(Options { workers: 1, ..Options::default() });
     kill_at(&stage, 1);
     // As if the crash had come between the first key and its note.
+    clear_pins(&stage);
     let progress = stage.folder.join("data/init.json");
     let mut noted: serde_json::Value = serde_json::from_slice(&fs::read(&progress).unwrap()).unwrap();
     noted["keys"] = serde_json::json!([]);
@@ -283,6 +293,7 @@ fn an_init_is_abandoned() {
     // One that was killed half-way.
     fs::remove_file(genesis(&stage)).unwrap();
     kill_at(&stage, 2);
+    clear_pins(&stage);
     let report = done(&mut init(&stage, &["--abandon"]));
     assert_eq!(private_keys(&stage), 0, "{report}");
     // And nothing is left that hinders the next one.

@@ -6,6 +6,7 @@
 //! - [`public`]: readiness, and what anyone may read.
 //! - [`signing`]: Sign, SignBatch, SignStream.
 //! - [`submit`]: one request's way through decoding, repeats and the sequencer.
+//! - [`timeout`]: how long a caller waits.
 
 pub mod answer;
 pub mod audit;
@@ -13,3 +14,4 @@ pub mod held;
 pub mod public;
 pub mod signing;
 pub mod submit;
+pub mod timeout;

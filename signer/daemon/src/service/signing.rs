@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use super::submit::{self, Answered, Offer, Pending};
-use super::{answer, held};
+use super::{answer, held, timeout};
 use crate::appliance::Appliance;
 use crate::decoding;
 use crate::logging::call_span;
@@ -142,26 +142,8 @@ impl Signed {
 
 /// The caller's deadline (gRPC `grpc-timeout`), at most [`MAX_WAIT`] away.
 fn deadline(metadata: &MetadataMap) -> Option<Instant> {
-    let asked = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+    let asked = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(timeout::parse);
     Some(Instant::now() + asked.unwrap_or(MAX_WAIT).min(MAX_WAIT))
-}
-
-/// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2).
-fn parse_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let value: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(value * 3600)),
-        "M" => Some(Duration::from_secs(value * 60)),
-        "S" => Some(Duration::from_secs(value)),
-        "m" => Some(Duration::from_millis(value)),
-        "u" => Some(Duration::from_micros(value)),
-        "n" => Some(Duration::from_nanos(value)),
-        _ => None,
-    }
 }
 
 fn peer_of<T>(request: &Request<T>) -> Option<Peer> {

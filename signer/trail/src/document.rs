@@ -7,6 +7,7 @@
 mod genesis;
 mod plan;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::jcs::{self, JcsError};
@@ -41,7 +42,7 @@ pub enum DocumentError {
     },
 }
 
-fn parse<T: DeserializeOwned>(document: &'static str, bytes: &[u8]) -> Result<T, DocumentError> {
+fn parse<T: DeserializeOwned + Serialize>(document: &'static str, bytes: &[u8]) -> Result<T, DocumentError> {
     jcs::parse_canonical(bytes, MAX_DOCUMENT_LEN).map_err(|source| DocumentError::Json { document, source })
 }
 

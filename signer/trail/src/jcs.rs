@@ -44,10 +44,13 @@ pub enum JcsError {
 /// Parses canonical JSON of at most `max` bytes into `T`.
 ///
 /// `T` should deny unknown fields; this function refuses everything else that would give two
-/// spellings to one value.
-pub fn parse_canonical<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, JcsError> {
+/// spellings to one value: what was read is written again, and must be the same bytes.
+pub fn parse_canonical<T: DeserializeOwned + Serialize>(bytes: &[u8], max: usize) -> Result<T, JcsError> {
     let value = check_canonical(bytes, max)?;
-    serde_json::from_value(value).map_err(|error| JcsError::Shape(error.to_string()))
+    let parsed: T = serde_json::from_value(value).map_err(|error| JcsError::Shape(error.to_string()))?;
+    // Serde takes a list of values for an object, and null for a member that may be absent.
+    same_bytes(&to_canonical(&parsed)?, bytes)?;
+    Ok(parsed)
 }
 
 /// Parses canonical JSON of at most `max` bytes without a shape.
@@ -57,9 +60,13 @@ pub fn check_canonical(bytes: &[u8], max: usize) -> Result<Value, JcsError> {
     }
     let value: Value = serde_json::from_slice(bytes).map_err(|error| JcsError::Shape(error.to_string()))?;
     check_numbers(&value, 0)?;
-    let canonical = to_canonical(&value)?;
+    same_bytes(&to_canonical(&value)?, bytes)?;
+    Ok(value)
+}
+
+fn same_bytes(canonical: &[u8], bytes: &[u8]) -> Result<(), JcsError> {
     if canonical == bytes {
-        return Ok(value);
+        return Ok(());
     }
     let at = canonical.iter().zip(bytes).take_while(|(a, b)| a == b).count();
     Err(JcsError::NotCanonical { at })
@@ -123,6 +130,7 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde::Deserialize;
 
     #[test]
     fn one_spelling_only() {
@@ -148,6 +156,36 @@ mod tests {
         assert!(matches!(check_canonical(b"{}", 1), Err(JcsError::TooLong { .. })));
         let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
         assert_eq!(check_canonical(deep.as_bytes(), 100), Err(JcsError::TooDeep));
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Shape {
+        inner: Inner,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        maybe: Option<bool>,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        a: u64,
+    }
+
+    #[test]
+    fn a_list_is_no_object_and_null_is_not_absent() {
+        let parse = |text: &str| parse_canonical::<Shape>(text.as_bytes(), 100);
+        assert_eq!(parse(r#"{"inner":{"a":1}}"#), Ok(Shape { inner: Inner { a: 1 }, maybe: None }));
+        assert_eq!(parse(r#"{"inner":{"a":1},"maybe":true}"#).unwrap().maybe, Some(true));
+        for other in [
+            r#"{"inner":[1]}"#,
+            r#"[{"a":1},null]"#,
+            r#"[{"a":1},true]"#,
+            r#"[[1],null]"#,
+            r#"{"inner":{"a":1},"maybe":null}"#,
+        ] {
+            assert!(matches!(parse(other), Err(JcsError::NotCanonical { .. })), "{other}: {:?}", parse(other));
+        }
     }
 
     proptest! {

@@ -214,6 +214,10 @@ fn one_spelling<T: std::fmt::Debug>(text: &str, parse: impl Fn(&[u8]) -> Result<
     assert!(matches!(json(long), JcsError::TooLong { .. }));
 }
 
+fn is_not_canonical<T>(parsed: Result<T, DocumentError>) -> bool {
+    matches!(parsed, Err(DocumentError::Json { source: JcsError::NotCanonical { .. }, .. }))
+}
+
 #[test]
 fn documents_have_one_spelling() {
     let ceremony = Ceremony::new();
@@ -222,6 +226,24 @@ fn documents_have_one_spelling() {
     let genesis = String::from_utf8(ceremony.genesis_bytes()).unwrap();
     one_spelling(&genesis, Genesis::parse);
     assert!(Genesis::parse(plan.as_bytes()).is_err());
+    // A list is no object, and null is not the same as absent.
+    let (token, serial) = (&ceremony.plan.admin_token.label, &ceremony.plan.admin_token.serial);
+    let (object, list) =
+        (format!(r#"{{"label":"{token}","serial":"{serial}"}}"#), format!(r#"["{token}","{serial}"]"#));
+    for other in
+        [plan.replace(&object, &list), plan.replace(",\"record_token\"", ",\"predecessor\":null,\"record_token\"")]
+    {
+        assert_ne!(other, plan);
+        assert!(is_not_canonical(Plan::parse(other.as_bytes())), "{other}");
+    }
+    let first = &ceremony.genesis.records[0];
+    let object = format!(r#"{{"leaf_hash":"{}","trail":"{}"}}"#, first.leaf_hash, first.trail);
+    let list = format!(r#"["{}","{}"]"#, first.leaf_hash, first.trail);
+    let null = |text: &str| text.replace("\"token\":\"record\"}", "\"token\":\"record\",\"trail\":null}");
+    for other in [genesis.replace(&object, &list), null(&genesis)] {
+        assert_ne!(other, genesis);
+        assert!(is_not_canonical(Genesis::parse(other.as_bytes())), "{other}");
+    }
     // An enrolled key has no comment.
     let key = ceremony.people[0].key.to_string();
     let commented = plan.replacen(&key, &format!("{key} alice@host"), 1);

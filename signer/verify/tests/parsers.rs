@@ -163,6 +163,16 @@ fn every_name_of_a_bundle_has_one_spelling() {
 }
 
 #[test]
+fn a_statement_has_objects_and_no_lists() {
+    let envelope = Envelope::parse(file(MANIFEST_FILE)).unwrap();
+    let genuine = String::from_utf8(envelope.payload().to_vec()).unwrap();
+    let digest = Statement::parse(genuine.as_bytes()).unwrap().subject[0].digest.sha256;
+    let other = genuine.replace(&format!("{{\"sha256\":\"{digest}\"}}"), &format!("[\"{digest}\"]"));
+    assert_ne!(other, genuine);
+    assert!(Statement::parse(other.as_bytes()).is_err());
+}
+
+#[test]
 fn a_receipt_of_other_shape_is_refused() {
     let genuine = String::from_utf8(samples().receipts[0].clone()).unwrap();
     let other = Receipt::parse(&samples().receipts[1]).unwrap();
@@ -173,6 +183,8 @@ fn a_receipt_of_other_shape_is_refused() {
         genuine.replace("\"signature\"", "\"signaturf\""),
         format!("{genuine} "),
         genuine.replace("}", ",\"w\":1}"),
+        // Another spelling of the same.
+        genuine.replace(",\"trail\"", ",\"tlog_proof\":null,\"trail\""),
     ];
     assert!(Receipt::parse(genuine.as_bytes()).is_ok());
     for text in others {

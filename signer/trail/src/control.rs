@@ -199,13 +199,17 @@ macro_rules! bodies {
             /// Parses the body of a control record by its type.
             ///
             /// # Errors
-            /// An unknown type; unknown, missing or ill-typed members; an unknown word.
+            /// An unknown type; unknown, missing or ill-typed members; an unknown word; a list of
+            /// values in the place of an object.
             pub fn parse(control: &Control) -> Result<Body, ControlError> {
                 let body = match control.type_name.as_str() {
                     $($type => Body::$variant(of(control)?),)+
                     _ => return Err(ControlError::UnknownType(control.type_name.to_string())),
                 };
-                body.check()?;
+                // Serde takes a list of an object's values for the object.
+                if body.to_control()?.body != control.body {
+                    return Err(body.refused("an object is written as a list"));
+                }
                 Ok(body)
             }
 
@@ -220,11 +224,10 @@ macro_rules! bodies {
             /// A word that the type does not know.
             pub fn to_control(&self) -> Result<Control, ControlError> {
                 self.check()?;
-                let failed = |problem: String| ControlError::Body { type_name: self.type_name().to_owned(), problem };
                 let body = match self { $(Body::$variant(body) => serde_json::to_value(body)),+ };
                 Ok(Control {
-                    type_name: TypeName::parse(self.type_name()).map_err(|error| failed(error.to_string()))?,
-                    body: body.map_err(|error| failed(error.to_string()))?,
+                    type_name: TypeName::parse(self.type_name()).map_err(|error| self.refused(error))?,
+                    body: body.map_err(|error| self.refused(error))?,
                 })
             }
         }
@@ -266,13 +269,11 @@ impl Body {
             Body::Gap(body) => ("reason", is_word(&body.reason)),
             Body::Start(_) | Body::Plan(_) | Body::Genesis(_) | Body::Trail(_) | Body::Heartbeat(_) => return Ok(()),
         };
-        if holds {
-            return Ok(());
-        }
-        Err(ControlError::Body {
-            type_name: self.type_name().to_owned(),
-            problem: format!("{member} is none of those that the type knows"),
-        })
+        if holds { Ok(()) } else { Err(self.refused(format!("{member} is none of those that the type knows"))) }
+    }
+
+    fn refused(&self, problem: impl ToString) -> ControlError {
+        ControlError::Body { type_name: self.type_name().to_owned(), problem: problem.to_string() }
     }
 
     /// The heads that an admin record carries.

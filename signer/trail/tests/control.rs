@@ -146,6 +146,22 @@ fn members_are_neither_more_nor_fewer_at_any_depth() {
 }
 
 #[test]
+fn a_list_is_no_object_at_any_depth() {
+    for body in every_type() {
+        let good = body.to_control().unwrap();
+        let mut places = Vec::new();
+        objects(&good.body, "", &mut places);
+        for place in places {
+            let mut other = good.clone();
+            let object = other.body.pointer_mut(&place).unwrap();
+            // The bodies declare their members in the order of their names.
+            *object = object.as_object().unwrap().values().cloned().collect();
+            assert_eq!(body_problem(&other), "an object is written as a list", "{place}");
+        }
+    }
+}
+
+#[test]
 fn unknown_types_and_words() {
     assert_eq!(
         Body::parse(&control("countersign.later", json!({}))),

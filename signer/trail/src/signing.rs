@@ -164,12 +164,7 @@ pub struct Probe {
     pub time: Timestamp,
 }
 
-/// The member of a statement's predicate that carries its number.
-#[derive(Deserialize)]
-struct NumberedStatement {
-    predicate: NumberedPredicate,
-}
-
+/// The members of a statement's predicate that say which one it is.
 #[derive(Deserialize)]
 struct NumberedPredicate {
     kid: Kid,
@@ -209,12 +204,15 @@ pub fn position_of(
             Ok(Position::Checkpoint { origin: checkpoint.origin, size: checkpoint.size })
         }
         (Purpose::Evidence, Some((STATEMENT_PAYLOAD_TYPE, payload))) => {
-            jcs::check_canonical(payload, MAX_STATEMENT_LEN).map_err(|e| wrong(e.to_string()))?;
-            let statement: NumberedStatement = serde_json::from_slice(payload).map_err(|e| wrong(e.to_string()))?;
-            if statement.predicate.kid != *kid {
-                return Err(wrong(format!("a statement of key {}", statement.predicate.kid)));
+            let statement = jcs::check_canonical(payload, MAX_STATEMENT_LEN).map_err(|e| wrong(e.to_string()))?;
+            // Serde takes a list of values for an object.
+            let predicate = statement.get("predicate").filter(|predicate| predicate.is_object());
+            let predicate = predicate.ok_or_else(|| wrong("a statement has an object as predicate".to_owned()))?;
+            let predicate = NumberedPredicate::deserialize(predicate).map_err(|e| wrong(e.to_string()))?;
+            if predicate.kid != *kid {
+                return Err(wrong(format!("a statement of key {}", predicate.kid)));
             }
-            Ok(Position::Statement { kid: *kid, number: statement.predicate.number })
+            Ok(Position::Statement { kid: *kid, number: predicate.number })
         }
         (_, Some((payload_type, _))) => Err(wrong(format!("payload type {payload_type:?}"))),
         (_, None) => Err(wrong("neither a DSSE encoding nor a checkpoint".to_owned())),
@@ -259,4 +257,29 @@ fn take_counted(bytes: &[u8], max: usize) -> Option<(&[u8], &[u8])> {
         return None;
     }
     bytes[space + 1..].split_at_checked(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dsse::pae;
+
+    #[test]
+    fn a_statement_is_an_object_and_so_is_its_predicate() {
+        let kid = Kid::from_bytes([7; 32]);
+        let position = |payload: &str| {
+            let message = pae(STATEMENT_PAYLOAD_TYPE, payload.as_bytes());
+            position_of(Purpose::Evidence, None, &kid, &message)
+        };
+        let statement = format!(r#"{{"predicate":{{"kid":"{kid}","number":"3"}}}}"#);
+        assert_eq!(position(&statement), Ok(Position::Statement { kid, number: 3 }));
+        for other in [
+            format!(r#"{{"predicate":["{kid}","3"]}}"#),
+            format!(r#"[{{"kid":"{kid}","number":"3"}}]"#),
+            format!(r#"[["{kid}","3"]]"#),
+            "{}".to_owned(),
+        ] {
+            assert!(matches!(position(&other), Err(SigningError::Purpose { .. })), "{other}");
+        }
+    }
 }

@@ -69,8 +69,38 @@ pub fn parse(line: &[u8]) -> Result<v1::Event, LineError> {
     event.into_event()
 }
 
+/// Reads an object as nothing but an object. The derived readers also take a list of an object's
+/// values, and would guess which member each one is.
+struct ObjectOnly<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectOnly<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// For structs with a derived reader of their own (`remote = "Self"`).
+macro_rules! object_only {
+    ($($name:ident),+) => {
+        $(impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+                $name::deserialize(ObjectOnly(deserializer))
+            }
+        })+
+    };
+}
+
+object_only!(Line, Link, Content);
+
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 struct Line {
     #[serde(default)]
     event_id: String,
@@ -115,8 +145,10 @@ fn number_of<T: PartialEq>(all: &[T], value: T) -> i32 {
 macro_rules! message {
     ($name:ident { $($field:ident: $kind:ty $(= $with:literal)?),+ $(,)? }) => {
         #[derive(Deserialize, Default)]
-        #[serde(deny_unknown_fields, default)]
+        #[serde(deny_unknown_fields, default, remote = "Self")]
         struct $name { $($(#[serde(deserialize_with = $with)])? $field: $kind),+ }
+
+        object_only!($name);
 
         impl $name {
             fn into_message(self) -> v1::$name {
@@ -205,7 +237,7 @@ message!(Review { reviewers: Vec<Reviewer> });
 message!(Reviewer { id: String, name: String, decision: String, reason: String, decided_at: String });
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 struct Link {
     rel: String,
     trail: String,
@@ -222,7 +254,7 @@ impl Link {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 struct Content {
     #[serde(default)]
     media_type: String,

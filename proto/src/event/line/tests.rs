@@ -64,3 +64,21 @@ fn errors_name_the_member() {
     assert!(parse(format!("{LINE} x").as_bytes()).unwrap_err().to_string().starts_with(".: "), "trailing bytes");
     assert!(matches!(parse(&vec![b' '; MAX_LINE_LEN + 1]), Err(LineError::TooLong(_))));
 }
+
+#[test]
+fn a_list_is_no_object_wherever_it_stands() {
+    for (from, to, path) in [
+        (r#"{"id":"a"}"#, r#"["a"]"#, "facts.agent: "),
+        (r#"{"name":"pii","outcome":"redact"}"#, r#"["pii","redact"]"#, "facts.policy_results[0]: "),
+        (r#"{"id":"u","type":"user"}"#, r#"["u"]"#, "subject.actor: "),
+        (r#"{"reviewers":[{"id":"r"}]}"#, r#"[[{"id":"r"}]]"#, "review: "),
+        (r#"{"media_type":"application/octet-stream","base64":"AQI="}"#, r#"["","x",null,null,null]"#, "response: "),
+    ] {
+        let line = LINE.replace(from, to);
+        assert_ne!(line, LINE, "{from} is not in the line");
+        let message = parse(line.as_bytes()).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("{path}invalid type: sequence")), "{message}");
+    }
+    let list = r#"["e-1","llm.completion","normal","none","pending",null,null,null,null,null,[]]"#;
+    assert!(parse(list.as_bytes()).unwrap_err().to_string().starts_with(".: invalid type: sequence"));
+}

@@ -22,6 +22,7 @@ pub mod payload;
 
 use event::{Content, Event};
 use payload::Payload;
+use serde::de::Error as _;
 
 /// Longest string of an event outside content, in bytes.
 pub const MAX_STRING_BYTES: usize = 4096;
@@ -64,7 +65,9 @@ pub enum MapError {
 /// # Errors
 /// [`MapError`] names the field at fault.
 pub fn map_payload(line: &[u8]) -> Result<Event, MapError> {
-    let payload: Payload<'_> = serde_json::from_slice(line)?;
+    // Serde does not look into strings that are ignored.
+    let text = std::str::from_utf8(line).map_err(serde_json::Error::custom)?;
+    let payload: Payload<'_> = serde_json::from_str(text)?;
     let started = id::microseconds("startTime", payload.start_time.get())?;
     let (category, decision, result) = outcome::decide(&payload)?;
     Ok(Event {

@@ -90,6 +90,15 @@ fn faults_are_named_by_line() {
 }
 
 #[test]
+fn invalid_utf8_is_refused_in_fields_that_are_ignored_too() {
+    let mut line = payload("a", r#","unheard":"x?""#).into_bytes();
+    assert!(map(&line).is_ok());
+    let at = line.iter().position(|byte| *byte == b'?').unwrap();
+    line[at] = 0xff;
+    assert!(matches!(map(&line), Err(LinesError::Payload { line: 1, source: MapError::Json(_) })));
+}
+
+#[test]
 fn bounds_hold() {
     let long = "x".repeat(MAX_STRING_BYTES + 1);
     let error = map(payload("a", &format!(r#","end_user":"{long}""#)).as_bytes()).unwrap_err();

@@ -36,6 +36,15 @@ pub enum PinSource {
     Credential(String),
 }
 
+/// A user that workers run as: neither id is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerUser {
+    /// Numeric user id.
+    pub uid: u32,
+    /// Numeric group id: the only group that they are in.
+    pub gid: u32,
+}
+
 /// One token and how it is used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenConfig {
@@ -60,8 +69,8 @@ pub struct TokenConfig {
     pub sessions_per_worker: u16,
     /// Longest time that one PKCS#11 signing call may take.
     pub call_deadline: Duration,
-    /// The uid that workers run as; None keeps the daemon's.
-    pub user: Option<u32>,
+    /// The user that workers run as, for a daemon that runs as root; None keeps the daemon's.
+    pub user: Option<WorkerUser>,
 }
 
 impl TokenConfig {

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::error::{HsmError, Reason};
 
@@ -49,8 +49,7 @@ fn beside(path: &Path, extension: &str) -> PathBuf {
 /// The file that cannot be locked, and why.
 pub(crate) fn lock_beside(path: &Path) -> Result<File, (PathBuf, io::Error)> {
     let path = beside(path, ".lock");
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let lock = match opened {
+    let lock = match open_lock(&path) {
         Ok(lock) => lock,
         Err(error) => return Err((path, error)),
     };
@@ -62,10 +61,41 @@ pub(crate) fn lock_beside(path: &Path) -> Result<File, (PathBuf, io::Error)> {
     Ok(lock)
 }
 
+/// Opens a lock file, or makes it. The folder may be that of workers with a user of their own while
+/// this process is root: nothing in it is followed elsewhere, and what is made is made theirs.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    match options.clone().create_new(true).mode(0o600).open(path) {
+        Ok(file) if rustix::process::geteuid().is_root() => {
+            let owner = std::fs::metadata(parent(path))?;
+            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.custom_flags(plain_file()).open(path),
+        made => made,
+    }
+}
+
+/// Opens a file to be read, and follows no symbolic link.
+pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(plain_file()).open(path)
+}
+
+/// Flags with which an open neither follows a symbolic link nor waits at a pipe.
+fn plain_file() -> i32 {
+    (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
+}
+
 /// Replaces a file by rename, for its owner alone; durable on return. The caller holds its lock.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = beside(path, ".tmp");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    // What an interrupted replacement left behind.
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     if let Ok(old) = std::fs::metadata(path) {
         let new = file.metadata()?;
         if (old.uid(), old.gid()) != (new.uid(), new.gid()) {

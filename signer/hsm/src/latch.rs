@@ -92,7 +92,7 @@ impl Latch {
 
     /// The state; an absent file is unproven, an unreadable one an error.
     fn load(&self) -> Result<StateFile, HsmError> {
-        let file = match File::open(&self.path) {
+        let file = match files::open_plain(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(self.fresh()),
             Err(error) => return Err(state_error(&self.path, error)),

@@ -153,6 +153,24 @@ fn a_damaged_state_latches_until_it_is_cleared() {
     token.login("1234", LoginOutcome::LoggedIn).unwrap();
 }
 
+/// The folder may belong to workers with a user of their own, and pin-clear be run by root.
+#[test]
+fn nothing_in_the_folder_leads_elsewhere() {
+    let token = Token::new();
+    token.login("1234", refused()).unwrap_err();
+    let elsewhere = token.dir.path().join("elsewhere");
+    std::fs::write(&elsewhere, "as it was").unwrap();
+    let at = |extension: &str| files::of_serial(token.dir.path(), SERIAL, extension);
+    std::os::unix::fs::symlink(&elsewhere, at("pin.tmp")).unwrap();
+    assert_eq!(pin_clear(token.dir.path(), SERIAL).unwrap(), PinClear::Cleared);
+    for name in ["pin", "pin.lock"] {
+        std::fs::remove_file(at(name)).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, at(name)).unwrap();
+        assert_eq!(pin_cleared_marker(token.dir.path(), SERIAL).unwrap_err().reason(), Reason::PinState);
+    }
+    assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "as it was");
+}
+
 #[test]
 fn an_unreadable_pin_is_no_attempt() {
     let token = Token::new();

@@ -46,7 +46,7 @@ mod worker;
 pub use config::{
     CKA_ID_BYTES, GeneratedKey, KeyBinding, KeySpec, ListedObject, MAX_BATCH_BYTES, MAX_BATCH_ITEMS, MAX_KEYS,
     MAX_MESSAGE_BYTES, MAX_SESSIONS, MAX_WORKERS, PinSource, RecoveryProof, SignItem, TokenConfig, TokenInfo,
-    WorkerCommand,
+    WorkerCommand, WorkerUser,
 };
 pub use error::{HsmError, MAX_DETAIL_BYTES, Reason};
 pub use latch::{PinClear, consume_pin_cleared_marker, pin_clear, pin_cleared_marker};

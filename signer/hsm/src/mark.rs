@@ -149,7 +149,7 @@ impl MarkFile<'_> {
             _ => mark_error(&self.path, error),
         };
         let mut bytes = Vec::new();
-        File::open(&self.path)
+        files::open_plain(&self.path)
             .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
             .map_err(failed)?;
         if bytes.len() as u64 > MAX_FILE_BYTES {

@@ -107,7 +107,7 @@ fn the_example_has_every_key() {
     }
     assert_eq!(checked["limits"], Limits::KEYS.len());
     assert_eq!(checked["tls"], 5);
-    assert_eq!(checked["record_token"], 12);
+    assert_eq!(checked["record_token"], 13);
     assert_eq!(checked.len(), 9);
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use countersign_hsm::{PinSource, TokenConfig};
+use countersign_hsm::{PinSource, TokenConfig, WorkerUser};
 use serde::Deserialize;
 
 use super::sections::{OutOfBounds, in_range};
@@ -40,8 +40,11 @@ pub struct Token {
     /// allowed 50 to 120000.
     #[serde(default = "default_call_deadline_ms")]
     pub call_deadline_ms: u64,
-    /// Numeric user id that the workers run as. Default: the daemon's own.
+    /// Numeric user id that the workers run as, for a daemon that runs as root. Default: the
+    /// daemon's own. Given together with `group`; neither is 0.
     pub user: Option<u32>,
+    /// Numeric group id of the workers: the only group that they are in.
+    pub group: Option<u32>,
 }
 
 fn default_workers() -> u16 {
@@ -70,6 +73,15 @@ impl Token {
         if let Some(serial) = &self.serial {
             text("serial", serial, 16)?;
         }
+        match (self.user, self.group) {
+            (None, None) => {}
+            (Some(1..), Some(1..)) if self.pin_credential.is_some() => {
+                let problem = "can be read by the daemon's own user alone; workers with a `user` want a pin_file";
+                return Err(OutOfBounds::new(&key("pin_credential"), problem));
+            }
+            (Some(1..), Some(1..)) => {}
+            _ => return Err(OutOfBounds::new(&key("user"), "and group are given together, and neither is 0")),
+        }
         match (&self.pin_file, &self.pin_credential) {
             (Some(_), None) => Ok(()),
             (None, Some(name)) if is_credential_name(name) => Ok(()),
@@ -95,6 +107,11 @@ impl Token {
             .chain(self.sync_dir.as_mut())
     }
 
+    /// The user that the workers run as, where it is not the daemon's own.
+    pub fn worker_user(&self) -> Option<WorkerUser> {
+        self.user.zip(self.group).map(|(uid, gid)| WorkerUser { uid, gid })
+    }
+
     /// What the pool is told.
     pub fn to_hsm(&self) -> TokenConfig {
         TokenConfig {
@@ -108,7 +125,7 @@ impl Token {
             workers: self.workers,
             sessions_per_worker: self.sessions,
             call_deadline: Duration::from_millis(self.call_deadline_ms),
-            user: self.user,
+            user: self.worker_user(),
         }
     }
 }

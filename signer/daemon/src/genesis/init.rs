@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign_hsm::{KeyBinding, KeySpec, Pool, create_mac_key};
+use countersign_hsm::{KeyBinding, KeySpec, Pool, WorkerUser, create_mac_key};
 use countersign_trail::base64;
 use countersign_trail::document::{FirstRecord, Genesis, GenesisKey, Plan, TokenFacts, TokenRole, planned_keys};
 use countersign_trail::hash::Hash;
@@ -14,7 +14,7 @@ use countersign_trail::signing::Purpose;
 use super::progress::Progress;
 use super::records::{self, FirstBatch};
 use super::{CeremonyError, file_error};
-use crate::config::Config;
+use crate::config::{Config, Token};
 use crate::signer::TokenSigner;
 use crate::store::Store;
 use crate::store::files::FolderLock;
@@ -37,8 +37,12 @@ pub enum Way {
 pub async fn init(config: &Config, plan_bytes: &[u8], way: Way) -> Result<Vec<u8>, CeremonyError> {
     let plan = Plan::parse(plan_bytes)?;
     check_config(config, &plan)?;
-    for dir in [&config.data_dir, &config.head_dir, &config.admin_token.state_dir, &config.record_token.state_dir] {
+    for dir in [&config.data_dir, &config.head_dir] {
         make_folder(dir)?;
+    }
+    for token in [&config.admin_token, &config.record_token] {
+        make_folder(&token.state_dir)?;
+        give(&token.state_dir, token)?;
     }
     let _lock = FolderLock::take(&config.data_dir)?;
     let plan_hash = Hash::of(plan_bytes);
@@ -47,6 +51,7 @@ pub async fn init(config: &Config, plan_bytes: &[u8], way: Way) -> Result<Vec<u8
         if !token.mac_key_file.exists() {
             create_mac_key(&token.mac_key_file).map_err(|error| CeremonyError::Hsm { token: role.word(), error })?;
         }
+        give(&token.mac_key_file, token)?;
     }
     let admin = tokens::start(TokenRole::Admin, &config.admin_token, &plan.instance, Vec::new()).await?;
     let record = tokens::start(TokenRole::Record, &config.record_token, &plan.instance, Vec::new()).await?;
@@ -107,6 +112,12 @@ async fn make(
 fn make_folder(dir: &Path) -> Result<(), CeremonyError> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file_error(dir))
+}
+
+/// Makes a file or folder that of the user whom the token's workers run as, if they have their own.
+fn give(path: &Path, token: &Token) -> Result<(), CeremonyError> {
+    let Some(WorkerUser { uid, gid }) = token.worker_user() else { return Ok(()) };
+    std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(file_error(path))
 }
 
 /// The configuration must speak of the tokens that people review in the plan.

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use crate::config::WorkerCommand;
+use crate::config::{WorkerCommand, WorkerUser};
 use crate::error::{HsmError, Reason};
 use crate::protocol::{self, FrameError, PREAMBLE, Reply, Request};
 use crate::sync::lock;
@@ -71,10 +71,11 @@ impl Process {
 #[derive(Clone)]
 pub(super) struct Spawner {
     orders: std::sync::mpsc::Sender<oneshot::Sender<std::io::Result<(Child, StdUnixStream)>>>,
+    user: Option<WorkerUser>,
 }
 
 impl Spawner {
-    pub(super) fn start(command: WorkerCommand, user: Option<u32>) -> std::io::Result<Spawner> {
+    pub(super) fn start(command: WorkerCommand, user: Option<WorkerUser>) -> std::io::Result<Spawner> {
         let (orders, queue) = std::sync::mpsc::channel::<oneshot::Sender<_>>();
         let runtime = Handle::current();
         std::thread::Builder::new().name("hsm-spawner".into()).spawn(move || {
@@ -84,7 +85,19 @@ impl Spawner {
                 let _ = answer.send(spawn(&command, user));
             }
         })?;
-        Ok(Spawner { orders })
+        Ok(Spawner { orders, user })
+    }
+
+    /// Why no process was made. What the system does not permit, waiting does not mend.
+    fn refused(&self, error: &std::io::Error) -> HsmError {
+        match self.user {
+            Some(user) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                let WorkerUser { uid, gid } = user;
+                let advice = "only root can start it so, and that user must be able to run the program";
+                HsmError::new(Reason::Io, format!("cannot start a worker as uid {uid}, gid {gid}: {error}; {advice}"))
+            }
+            _ => HsmError::new(Reason::WorkerDied, format!("cannot start a worker: {error}")),
+        }
     }
 
     /// Starts a process and speaks the preamble. `pool` and `slot` name it in the log.
@@ -95,7 +108,7 @@ impl Spawner {
         let (mut child, socket) = result
             .await
             .map_err(|_| died("the spawner has ended".to_owned()))?
-            .map_err(|error| died(error.to_string()))?;
+            .map_err(|error| self.refused(&error))?;
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(forward_log(stderr, pool.to_owned(), slot));
         }
@@ -108,7 +121,7 @@ impl Spawner {
     }
 }
 
-fn spawn(command: &WorkerCommand, user: Option<u32>) -> std::io::Result<(Child, StdUnixStream)> {
+fn spawn(command: &WorkerCommand, user: Option<WorkerUser>) -> std::io::Result<(Child, StdUnixStream)> {
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let mut process = Command::new(&command.program);
@@ -119,8 +132,9 @@ fn spawn(command: &WorkerCommand, user: Option<u32>) -> std::io::Result<(Child, 
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    if let Some(uid) = user {
-        process.uid(uid);
+    if let Some(user) = user {
+        // Further groups are dropped with these: root's child keeps none.
+        process.uid(user.uid).gid(user.gid);
     }
     let child = process.spawn()?;
     // The command still holds the worker's end of the socket; end of file needs it closed.

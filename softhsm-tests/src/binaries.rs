@@ -23,6 +23,18 @@ impl Binaries {
         bail!("countersignd is not built beside {}: run `cargo build --workspace --bins` first", this.display())
     }
 
+    /// The same programs in a folder of their own, for users who cannot enter the folder of these: links
+    /// where the file system allows, else copies.
+    pub fn in_folder(&self, folder: &Path) -> Result<Binaries> {
+        std::fs::create_dir_all(folder)?;
+        for name in ["countersign", "countersignd", "countersign-verify"] {
+            let (from, to) = (self.path(name), folder.join(name));
+            let linked = std::fs::hard_link(&from, &to).or_else(|_| std::fs::copy(&from, &to).map(|_| ()));
+            linked.with_context(|| from.display().to_string())?;
+        }
+        Ok(Binaries { folder: folder.to_owned() })
+    }
+
     /// A program's path.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)

@@ -54,6 +54,13 @@ pub struct Options {
     pub workers: u16,
     /// Further lines of the configuration (whole tables).
     pub configuration: String,
+    /// Further lines of both tokens' tables.
+    pub token_lines: String,
+    /// Further lines of `[listen]`.
+    pub listen_lines: String,
+    /// What starts `countersignd`: a program and its arguments, which stand before the daemon's own
+    /// command. Empty: nothing.
+    pub launcher: Vec<String>,
 }
 
 impl Default for Options {
@@ -64,6 +71,9 @@ impl Default for Options {
             environment: Vec::new(),
             workers: 2,
             configuration: String::new(),
+            token_lines: String::new(),
+            listen_lines: String::new(),
+            launcher: Vec::new(),
         }
     }
 }
@@ -87,7 +97,7 @@ pub struct Stage {
 }
 
 /// A loopback port that is free now.
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
@@ -96,8 +106,7 @@ impl Stage {
     /// signatures, seal. `say` hears what is being done.
     pub fn set(folder: &Path, binaries: Binaries, options: Options, say: &mut dyn FnMut(&str)) -> Result<Stage> {
         let mut stage = Stage::prepare(folder, binaries, options, say)?;
-        stage.ceremony(say)?;
-        stage.write_profiles()?;
+        stage.hold_ceremony(say)?;
         Ok(stage)
     }
 
@@ -135,7 +144,8 @@ impl Stage {
         Ok(stage)
     }
 
-    fn ceremony(&mut self, say: &mut dyn FnMut(&str)) -> Result<()> {
+    /// From the plan to the sealed appliance: init, signatures, seal, everybody's profile.
+    pub fn hold_ceremony(&mut self, say: &mut dyn FnMut(&str)) -> Result<()> {
         let at = |name: &str| self.folder.join(name);
         say("countersignd init: the HSM makes the keys");
         run(self.countersignd(&["init"]).arg("--plan").arg(at("plan.json")).arg("--out").arg(at("genesis.json")))?;
@@ -158,7 +168,8 @@ impl Stage {
         let sealed = run(&mut seal)?;
         self.fingerprint = String::from_utf8(sealed.stdout)?.trim().to_owned();
         fs::write(self.folder.join("genesis.fingerprint"), format!("{}\n", self.fingerprint))?;
-        self.write_configuration()
+        self.write_configuration()?;
+        self.write_profiles()
     }
 
     /// The ceremony file, as people would write it.
@@ -215,19 +226,21 @@ impl Stage {
             let serial = self.serial(role)?;
             write!(
                 text,
-                "\n[{role}_token]\nmodule = {:?}\nlabel = \"countersign-{role}\"\nserial = \"{serial}\"\npin_file = {:?}\nmac_key_file = {:?}\nstate_dir = {:?}\nsync_dir = {:?}\nworkers = {workers}\n",
+                "\n[{role}_token]\nmodule = {:?}\nlabel = \"countersign-{role}\"\nserial = \"{serial}\"\npin_file = {:?}\nmac_key_file = {:?}\nstate_dir = {:?}\nsync_dir = {:?}\nworkers = {workers}\n{}\n",
                 self.options.module.display().to_string(),
                 at(&format!("hsm/pins/{role}.pin")),
                 at(&format!("hsm/pins/{role}.mac")),
                 at("hsm/pin-state"),
                 at("hsm/tokens"),
+                self.options.token_lines,
             )?;
         }
         write!(
             text,
-            "\n[listen]\ngrpc = \"127.0.0.1:{}\"\noperations = \"127.0.0.1:{}\"\n\n[tls]\ncertificate = {:?}\nkey = {:?}\ncrls = [{:?}]\nreload_seconds = 1\n\n{}",
+            "\n[listen]\ngrpc = \"127.0.0.1:{}\"\noperations = \"127.0.0.1:{}\"\n{}\n\n[tls]\ncertificate = {:?}\nkey = {:?}\ncrls = [{:?}]\nreload_seconds = 1\n\n{}",
             self.port,
             self.operations_port,
+            self.options.listen_lines,
             at("tls/server.pem"),
             at("tls/server.key"),
             at("tls/revoked.crl"),
@@ -264,7 +277,15 @@ impl Stage {
 
     /// A `countersignd` command with this stage's configuration and environment.
     pub fn countersignd(&self, arguments: &[&str]) -> Command {
-        let mut command = self.binaries.command("countersignd");
+        let program = self.binaries.path("countersignd");
+        let mut command = match self.options.launcher.split_first() {
+            None => Command::new(program),
+            Some((launcher, arguments)) => {
+                let mut command = Command::new(launcher);
+                command.args(arguments).arg(program);
+                command
+            }
+        };
         command.arg("--config").arg(self.folder.join("countersignd.toml")).args(arguments);
         command.env("SOFTHSM2_CONF", self.folder.join("hsm/softhsm2.conf"));
         command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));

@@ -5,23 +5,18 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::future::poll_fn;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes};
 use countersign_client::v1::audit_service_client::AuditServiceClient;
 use countersign_client::v1::signing_service_client::SigningServiceClient;
 use countersign_client::v1::{self, answer::Outcome};
-use countersign_client::{Connection, channel};
 use countersign_stage::stage::DOMAIN;
 use countersign_stage::{Daemon, Options, Stage};
 use rustix::process::Signal;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use support::grpc::{connected, event, expect, reason, sign_event};
+use support::tls::{alert, assert_tls_1_2_refused, client};
 use support::{sealed, sizes};
 use tonic::client::GrpcService;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -29,7 +24,6 @@ use tonic::codegen::http::Request as HttpRequest;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
 
 /// How long the daemon may take to read a revocation list after SIGHUP.
 const REVOCATION_LIMIT: Duration = Duration::from_secs(20);
@@ -40,49 +34,6 @@ fn running() -> (tempfile::TempDir, Stage, Daemon) {
     let (folder, stage) = sealed(Options { workers: 1, ..Options::default() });
     let daemon = stage.start().unwrap();
     (folder, stage, daemon)
-}
-
-fn connection(stage: &Stage, member: &str) -> Connection {
-    let file = |name: &str| fs::read(stage.folder.join("tls").join(name)).unwrap();
-    let endpoint = format!("https://localhost:{}", stage.port);
-    Connection::new(&endpoint, file("ca.pem"), file(&format!("{member}.pem")), file(&format!("{member}.key")))
-}
-
-async fn connected(stage: &Stage, member: &str) -> Channel {
-    channel(&connection(stage, member)).await.unwrap()
-}
-
-/// A small event that is right.
-fn event(id: &str) -> v1::Event {
-    v1::Event {
-        event_id: id.to_owned(),
-        r#type: "llm.completion".to_owned(),
-        category: v1::Category::Normal.into(),
-        decision: v1::Decision::Allow.into(),
-        result: v1::Result::Delivered.into(),
-        facts: Some(v1::Facts { occurred_at: "2026-01-31T08:00:00.000000Z".to_owned(), ..v1::Facts::default() }),
-        ..v1::Event::default()
-    }
-}
-
-async fn sign(channel: &Channel, trail: &str, event: v1::Event) -> Result<v1::Signed, Status> {
-    let request = v1::SignRequest { trail: trail.to_owned(), event: Some(event), held: None };
-    let answer = SigningServiceClient::new(channel.clone()).sign(request).await?;
-    Ok(answer.into_inner().signed.unwrap())
-}
-
-/// The stable reason of a refusal, which must have a message too.
-fn reason(status: &Status) -> String {
-    assert!(!status.message().is_empty(), "{status:?}");
-    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
-    assert_eq!(info.domain, "countersign");
-    info.reason
-}
-
-#[track_caller]
-fn expect<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, wanted: &str) {
-    let status = answer.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (code, wanted), "{status:?}");
 }
 
 /// Sizes of the trails that gateways write.
@@ -160,9 +111,10 @@ async fn what_no_caller_may_send() {
     let (_folder, stage, _daemon) = running();
     let gateway = connected(&stage, "gateway-1").await;
     for trail in stage.options.trails.iter().map(|trail| trail.origin.as_str()) {
-        sign(&gateway, trail, event("first")).await.unwrap();
+        sign_event(&gateway, trail, event("first")).await.unwrap();
         let before = written(&stage);
-        let refused = async |event, wanted| expect(sign(&gateway, trail, event).await, Code::InvalidArgument, wanted);
+        let refused =
+            async |event, wanted| expect(sign_event(&gateway, trail, event).await, Code::InvalidArgument, wanted);
         refused(with_data("large", (1 << 20) + 1), "EVENT_TOO_LARGE").await;
         refused(v1::Event { r#type: "countersign.heartbeat".to_owned(), ..event("own") }, "RESERVED_TYPE").await;
         refused(v1::Event { r#type: "No Type".to_owned(), ..event("type") }, "INVALID_EVENT").await;
@@ -177,10 +129,10 @@ async fn what_no_caller_may_send() {
         };
         refused(v1::Event { links: vec![link], ..event("link") }, "INVALID_LINK").await;
         let other = v1::Event { decision: v1::Decision::Block.into(), ..event("first") };
-        expect(sign(&gateway, trail, other).await, Code::AlreadyExists, "ALREADY_EXISTS");
-        expect(sign(&gateway, "no trail", event("n")).await, Code::InvalidArgument, "INVALID_REQUEST");
+        expect(sign_event(&gateway, trail, other).await, Code::AlreadyExists, "ALREADY_EXISTS");
+        expect(sign_event(&gateway, "no trail", event("n")).await, Code::InvalidArgument, "INVALID_REQUEST");
         let huge = with_data("huge", 9 << 20);
-        expect(sign(&gateway, trail, huge).await, Code::OutOfRange, "MESSAGE_TOO_LARGE");
+        expect(sign_event(&gateway, trail, huge).await, Code::OutOfRange, "MESSAGE_TOO_LARGE");
         let request = v1::SignBatchRequest { trail: trail.to_owned(), events: vec![event("x"); 4_097], held: None };
         let answer = SigningServiceClient::new(gateway.clone()).sign_batch(request).await;
         expect(answer, Code::InvalidArgument, "BATCH_TOO_LARGE");
@@ -209,7 +161,7 @@ async fn bytes_that_are_no_request() {
     }
     assert_eq!(written(&stage), before);
     // The connection still serves.
-    sign(&gateway, &stage.options.trails[0].origin, event("after")).await.unwrap();
+    sign_event(&gateway, &stage.options.trails[0].origin, event("after")).await.unwrap();
 }
 
 #[tokio::test]
@@ -237,7 +189,7 @@ async fn a_held_head_that_is_made_up_fails_its_own_call_alone() {
     let (_folder, stage, _daemon) = running();
     let gateway = connected(&stage, "gateway-1").await;
     for trail in stage.options.trails.iter().map(|trail| trail.origin.as_str()) {
-        let signed = sign(&gateway, trail, event("held")).await.unwrap();
+        let signed = sign_event(&gateway, trail, event("held")).await.unwrap();
         let before = written(&stage);
         let made_up = [
             v1::HeldHead { seq: signed.seq, leaf_hash: Bytes::from_static(&[7; 32]), ..v1::HeldHead::default() },
@@ -273,25 +225,25 @@ async fn who_may_not_write() {
     let tls = stage.folder.join("tls");
     let trail = stage.options.trails[0].origin.clone();
     for member in ["auditor-1", "operator-1", "alice"] {
-        let answer = sign(&connected(&stage, member).await, &trail, event("e")).await;
+        let answer = sign_event(&connected(&stage, member).await, &trail, event("e")).await;
         expect(answer, Code::PermissionDenied, "ROLE_FORBIDS");
     }
     let gateway = connected(&stage, "gateway-1").await;
     for other in [format!("{DOMAIN}/admin"), format!("{DOMAIN}/no/such")] {
         // Who may not write a trail does not learn whether it exists.
-        expect(sign(&gateway, &other, event("e")).await, Code::PermissionDenied, "NOT_GRANTED");
+        expect(sign_event(&gateway, &other, event("e")).await, Code::PermissionDenied, "NOT_GRANTED");
     }
     stage.authority.client(&tls, "stranger", &format!("spiffe://{DOMAIN}/stranger"), 301).unwrap();
     let stranger = connected(&stage, "stranger").await;
-    expect(sign(&stranger, &trail, event("e")).await, Code::PermissionDenied, "UNKNOWN_IDENTITY");
+    expect(sign_event(&stranger, &trail, event("e")).await, Code::PermissionDenied, "UNKNOWN_IDENTITY");
     let listed = AuditServiceClient::new(stranger).list_trails(v1::ListTrailsRequest {}).await;
     expect(listed, Code::PermissionDenied, "UNKNOWN_IDENTITY");
     // The same identity from another authority, and one that has expired.
     let foreign = countersign_stage::pki::Authority::create(&stage.folder.join("foreign"), "another CA").unwrap();
     foreign.client(&tls, "foreign", &format!("spiffe://{DOMAIN}/gateway-1"), 101).unwrap();
-    support::says(&alert(&stage, Some("foreign")), &["UnknownCA"]);
+    support::says(&alert(stage.port, client(&stage, Some("foreign"), b"h2")), &["UnknownCA"]);
     stage.authority.expired_client(&tls, "expired", &format!("spiffe://{DOMAIN}/gateway-1")).unwrap();
-    support::says(&alert(&stage, Some("expired")), &["CertificateExpired"]);
+    support::says(&alert(stage.port, client(&stage, Some("expired"), b"h2")), &["CertificateExpired"]);
     assert_eq!(written(&stage), before);
 }
 
@@ -300,7 +252,7 @@ async fn a_client_that_is_revoked_while_it_is_connected() {
     let (_folder, stage, daemon) = running();
     let trail = stage.options.trails[0].origin.clone();
     let (first, second) = (connected(&stage, "gateway-1").await, connected(&stage, "gateway-2").await);
-    sign(&second, &trail, event("before")).await.unwrap();
+    sign_event(&second, &trail, event("before")).await.unwrap();
     stage.authority.revocation_list(&stage.folder.join("tls/revoked.crl"), &[102]).unwrap();
     daemon.signal(Signal::HUP).unwrap();
     let begun = Instant::now();
@@ -308,68 +260,18 @@ async fn a_client_that_is_revoked_while_it_is_connected() {
         assert!(begun.elapsed() < REVOCATION_LIMIT, "still served");
     }
     let before = written(&stage);
-    expect(sign(&second, &trail, event("after")).await, Code::Unauthenticated, "CERTIFICATE_REVOKED");
-    support::says(&alert(&stage, Some("gateway-2")), &["CertificateRevoked"]);
+    expect(sign_event(&second, &trail, event("after")).await, Code::Unauthenticated, "CERTIFICATE_REVOKED");
+    support::says(&alert(stage.port, client(&stage, Some("gateway-2"), b"h2")), &["CertificateRevoked"]);
     assert_eq!(written(&stage), before);
     // The other one's connection lost nothing.
-    sign(&first, &trail, event("first")).await.unwrap();
+    sign_event(&first, &trail, event("first")).await.unwrap();
 }
 
 #[test]
 fn connections_without_a_certificate_or_with_tls_1_2() {
     let (_folder, stage, _daemon) = running();
     let before = written(&stage);
-    support::says(&alert(&stage, None), &["CertificateRequired"]);
-    // An alert (21) of 2 bytes: fatal (2), protocol_version (70): RFC 8446 section 6.2.
-    let alert = tls_1_2_hello(stage.port);
-    assert_eq!((alert[0], &alert[3..]), (21, &[0, 2, 2, 70][..]), "{alert:?}");
+    support::says(&alert(stage.port, client(&stage, None, b"h2")), &["CertificateRequired"]);
+    assert_tls_1_2_refused(stage.port);
     assert_eq!(written(&stage), before);
-}
-
-/// The alert that ends the handshake of a client with a member's certificate, or with none.
-fn alert(stage: &Stage, member: Option<&str>) -> String {
-    let tls = stage.folder.join("tls");
-    let certificate = |name: &str| CertificateDer::from_pem_file(tls.join(format!("{name}.pem"))).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate("ca")).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let builder = builder.with_root_certificates(roots);
-    let mut config = match member {
-        None => builder.with_no_client_auth(),
-        Some(member) => {
-            let key = PrivateKeyDer::from_pem_file(tls.join(format!("{member}.key"))).unwrap();
-            builder.with_client_auth_cert(vec![certificate(member)], key).unwrap()
-        }
-    };
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let name = ServerName::try_from("localhost").unwrap();
-    let session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut stream = rustls::StreamOwned::new(session, TcpStream::connect(("127.0.0.1", stage.port)).unwrap());
-    let mut byte = [0];
-    let read = loop {
-        match stream.read(&mut byte) {
-            Ok(0) => panic!("closed without an alert"),
-            // HTTP/2 settings that were on their way.
-            Ok(_) => {}
-            Err(error) => break error,
-        }
-    };
-    read.to_string()
-}
-
-/// The seven bytes that a TLS 1.2 hello is answered with.
-fn tls_1_2_hello(port: u16) -> [u8; 7] {
-    // TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; x25519; ecdsa_secp256r1_sha256; no supported_versions.
-    let mut body = [&[3, 3][..], &[5; 32], &[0], &[0, 2, 0xc0, 0x2b], &[1, 0]].concat();
-    let extensions = [&[0, 10, 0, 4, 0, 2, 0, 29][..], &[0, 13, 0, 4, 0, 2, 4, 3]].concat();
-    body.extend((extensions.len() as u16).to_be_bytes());
-    body.extend(extensions);
-    let handshake = [&[1, 0][..], &(body.len() as u16).to_be_bytes(), &body].concat();
-    let record = [&[22, 3, 1][..], &(handshake.len() as u16).to_be_bytes(), &handshake].concat();
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.write_all(&record).unwrap();
-    let mut alert = [0; 7];
-    stream.read_exact(&mut alert).unwrap();
-    alert
 }

@@ -7,6 +7,10 @@
 mod claims;
 #[path = "docs/commands.rs"]
 mod commands;
+#[path = "docs/deploy.rs"]
+mod deploy;
+#[path = "docs/host.rs"]
+mod host;
 #[path = "docs/pages.rs"]
 mod pages;
 
@@ -16,6 +20,7 @@ use std::process::Command;
 use countersign_stage::{Binaries, Options, Stage};
 
 use commands::{Checker, simple_commands};
+use host::{Host, operations_script};
 use pages::{Page, book, every_page, root};
 
 /// Events that the auditing page reads from each trail: more than the sequence number it shows.
@@ -51,6 +56,7 @@ fn the_checker_refuses_what_does_not_exist() {
         "countersignd --config c.toml init --pln plan.json",
         "countersign-verify evidence.zip --genessis 00",
         "make quikstart",
+        "runuser -u countersign -- countersignd --config c.toml fskc",
     ] {
         let command = simple_commands(wrong).pop().unwrap();
         assert!(checker.check(&command).is_err(), "{wrong}");
@@ -64,6 +70,7 @@ fn the_ceremony_runs_as_it_is_written() {
     let stage = Stage::prepare(&folder, Binaries::beside_this().unwrap(), Options::default(), &mut |_| ()).unwrap();
     std::fs::remove_file(stage.folder.join("plan.json")).unwrap();
     run_page(&stage, &book().join("ceremony.md"));
+    run_page(&stage, &book().join("formats/signatures.md"));
     let daemon = stage.start().unwrap();
     daemon.stop().unwrap();
 }
@@ -85,6 +92,57 @@ fn an_audit_runs_as_it_is_written() {
     }
     run_page(&stage, &book().join("auditing.md"));
     daemon.stop().unwrap();
+}
+
+#[test]
+fn operations_run_as_they_are_written() {
+    if !Host::possible() {
+        eprintln!("not run: the commands of operations.md need root, and a system of their own (unshare)");
+        return;
+    }
+    let output = Host::set().run(&operations_script());
+    let (said, shown) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "ended with {}:\n{shown}\n{said}", output.status);
+    // `countersign trails`, last of all: the daemon that was installed, stopped, copied and checked serves.
+    assert!(shown.contains("demo.example/record/ecdsa-p256"), "{shown}");
+}
+
+/// A block of commands is run by one of the tests above, or is of `make` alone, which is run whole.
+#[test]
+fn every_block_of_commands_is_run() {
+    let run = ["ceremony.md", "formats/signatures.md", "auditing.md", "operations.md", "configuration.md"];
+    let run: Vec<_> = run.iter().map(|name| book().join(name)).collect();
+    let mut blocks = 0;
+    for page in every_page() {
+        let all = page.blocks("sh");
+        let marked: Vec<usize> = page.blocks("sh,run").iter().map(|block| block.line).collect();
+        blocks += all.len();
+        for block in all {
+            let of_make = simple_commands(&block.text).iter().all(|words| words[0] == "make");
+            let is_run = marked.contains(&block.line) && run.contains(&page.path);
+            assert!(of_make || is_run, "{}, line {}: nothing runs this block", page.name, block.line);
+        }
+    }
+    assert!(blocks > 20, "only {blocks} blocks were found");
+}
+
+#[test]
+fn every_command_that_is_mentioned_exists_with_its_options() {
+    let checker = Checker::new(Binaries::beside_this().unwrap());
+    let mut problems = Vec::new();
+    let mut checked = 0;
+    for page in every_page().into_iter().chain(deploy::files()) {
+        for mention in page.mentions() {
+            for command in simple_commands(&mention.text) {
+                checked += usize::from(command.len() > 1);
+                if let Err(problem) = checker.check(&command) {
+                    problems.push(format!("{}, line {}: {command:?}: {problem}", page.name, mention.line));
+                }
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(checked > 20, "only {checked} commands were found");
 }
 
 #[test]

@@ -171,9 +171,13 @@ fn takes_arguments(help: &str) -> bool {
     help.contains("\nArguments:\n")
 }
 
-/// The command that a launcher starts: what follows `sudo`, or the options of `systemd-run`.
+/// The command that a launcher starts: what follows `sudo`, the options of `systemd-run`, or the `--` of
+/// `runuser`.
 fn without_launcher(words: &[String]) -> &[String] {
     let mut at = 0;
+    if words.first().is_some_and(|word| word == "runuser") {
+        at = words.iter().position(|word| word == "--").map_or(words.len(), |end| end + 1);
+    }
     if words.first().is_some_and(|word| word == "sudo" || word == "systemd-run") {
         at = 1;
         while words.get(at).is_some_and(|word| word.starts_with('-')) {

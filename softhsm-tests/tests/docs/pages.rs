@@ -98,6 +98,21 @@ impl Page {
         })
     }
 
+    /// What stands in back quotes outside fenced blocks, and begins as a command: with one of our programs
+    /// or `make`, and a word after it.
+    pub(crate) fn mentions(&self) -> Vec<Block> {
+        let mut mentions = Vec::new();
+        for (line, text) in self.prose() {
+            for quoted in text.split('`').skip(1).step_by(2) {
+                let (first, _) = quoted.split_once(' ').unwrap_or_default();
+                if ["countersign", "countersignd", "countersign-verify", "make"].contains(&first) {
+                    mentions.push(Block { line, text: quoted.to_owned() });
+                }
+            }
+        }
+        mentions
+    }
+
     /// Links `[text](target)`.
     pub(crate) fn links(&self) -> Vec<Link> {
         let mut links = Vec::new();

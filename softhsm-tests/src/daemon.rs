@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -35,9 +35,13 @@ impl Stage {
 
     /// Starts the daemon without waiting. Its log goes to `countersignd.log`.
     pub fn spawn(&self) -> Result<Daemon> {
+        self.spawn_by(self.countersignd(&[]))
+    }
+
+    /// The same by another command, which becomes the daemon: for one that runs in a place of its own.
+    pub fn spawn_by(&self, mut command: Command) -> Result<Daemon> {
         let log = self.folder.join("countersignd.log");
         let file = File::options().create(true).append(true).open(&log)?;
-        let mut command = self.countersignd(&[]);
         let child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn();
         Ok(Daemon { child: child.context("countersignd")?, operations_port: self.operations_port, log })
     }

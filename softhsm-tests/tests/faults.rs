@@ -3,16 +3,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops at what it did not expect")]
 
+mod support;
 mod trouble;
 
 use std::fs;
 use std::time::{Duration, Instant};
 
+use countersign_client::{Client, ClientConfig};
 use countersign_faulty_transcript::{Action, Function, Outcome, Rule, Which, call_log, calls, write_control};
 use countersign_stage::Daemon;
 use countersign_stage::binaries::run;
+use countersign_trail::time::Timestamp;
+use support::sizes;
 use tokio::runtime::Runtime;
-use trouble::{GATEWAY, Load, Scene, assert_whole, event, kill_process, wait_for, workers};
+use trouble::{Answered, GATEWAY, Load, Scene, assert_whole, event, kill_process, wait_for, workers};
 
 /// A worker whose call takes longer counts as hung.
 const CALL_DEADLINE: &str = "call_deadline_ms = 1000";
@@ -20,6 +24,10 @@ const CALL_DEADLINE: &str = "call_deadline_ms = 1000";
 const FAST: Duration = Duration::from_secs(1);
 /// How long a start may take to be refused.
 const REFUSED_WITHIN: Duration = Duration::from_secs(60);
+/// How long a caller waits that does not wait for a slow token.
+const HURRY: Duration = Duration::from_millis(500);
+/// A slow token's signature; the worker does not count as hung yet.
+const SLOW: Duration = Duration::from_secs(3);
 /// CKR_DEVICE_ERROR: the worker is replaced.
 const DEVICE_ERROR: u64 = 0x30;
 /// CKR_PIN_INCORRECT.
@@ -136,9 +144,9 @@ fn a_garbage_signature_is_never_stored_or_released() {
     let garbage: Vec<&[u8]> =
         answers().filter(|answer| answer.injected).filter_map(|answer| answer.signature.as_deref()).collect();
     assert!(!garbage.is_empty(), "the fault was met");
-    let data = scene.stage.folder.join("data");
+    let data = fs::read_dir(scene.stage.folder.join("data")).unwrap().map(|entry| entry.unwrap().path());
     let stored: Vec<u8> =
-        fs::read_dir(data).unwrap().flat_map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
+        data.filter(|path| !path.ends_with("store.reserve")).flat_map(|path| fs::read(path).unwrap()).collect();
     let has = |needle: &[u8]| stored.windows(needle.len()).any(|window| window == needle);
     for signature in garbage {
         assert!(!has(signature), "a garbage signature is in the store");
@@ -149,6 +157,42 @@ fn a_garbage_signature_is_never_stored_or_released() {
         asked.input.windows(7).any(|window| window == b"\"seq\":\"").then_some(answer.signature.as_deref()?)
     });
     assert!(has(honest.expect("a record's signature")), "an honest signature is in the store");
+}
+
+#[test]
+fn a_deadline_that_passes_during_signing_frees_the_caller_and_not_the_record() {
+    let scene = Scene::set();
+    let runtime = Runtime::new().unwrap();
+    let daemon = scene.stage.start().unwrap();
+    let hurried = ClientConfig { attempts: 1, deadline: HURRY, ..scene.client_config(GATEWAY) };
+    let hurried = runtime.block_on(Client::connect(hurried)).unwrap();
+    let patient = runtime.block_on(scene.patient(GATEWAY));
+    let mut answered = Vec::new();
+    for trail in scene.trails() {
+        let seq = sizes(&scene.stage)[&trail];
+        write_control(&scene.shared, &[Rule::new(Function::C_Sign, Which::Every, Action::Latency(SLOW))]).unwrap();
+        let begun = Instant::now();
+        let error = runtime.block_on(hurried.sign(&trail, event("late"))).expect_err("the token is slow");
+        let freed = begun.elapsed();
+        assert!(freed >= HURRY && freed < SLOW, "freed after {freed:?}: {error}");
+        // Nobody asks again, and the record is there.
+        wait_for("the record", || sizes(&scene.stage)[&trail] == seq + 1);
+        write_control(&scene.shared, &[]).unwrap();
+        let before = Timestamp::from_micros(since_epoch()).unwrap();
+        let receipt = runtime.block_on(patient.sign(&trail, event("late"))).unwrap();
+        assert_eq!(receipt.seq, seq);
+        assert!(receipt.time < before, "the repeat has the record of the first attempt");
+        assert_eq!(sizes(&scene.stage)[&trail], seq + 1);
+        answered.push(Answered { trail, event_id: "late".to_owned(), receipt });
+    }
+    runtime.block_on(assert_whole(&scene, &answered));
+    daemon.stop().unwrap();
+}
+
+/// The wall clock, in microseconds.
+fn since_epoch() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_micros()).unwrap()
 }
 
 /// The folder of the token with a label, in SoftHSM's token folder.

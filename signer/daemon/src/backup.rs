@@ -4,7 +4,8 @@
 //! heads are copied before the store, so that in the copy, too, they may lag it and never lead it.
 //! What it never holds: PINs, the keys of intents' MACs, the tokens. Those are kept apart, because
 //! whoever has the store and them together can do what the daemon can. Nor the mark: it is what notices
-//! that store and second heads were restored from one older copy.
+//! that store and second heads were restored from one older copy. Nor `store.reserve`, which is room and
+//! no data: the daemon makes it anew beside a restored store.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};

@@ -35,6 +35,7 @@ use self::trail::TrailLine;
 use crate::store::TrailNo;
 use crate::store::files::{FolderLock, LockError};
 use crate::store::sqlite::FILE_NAME;
+use crate::store::sqlite::reserve::{RESERVE_NAME, RESERVE_PER_TRAIL};
 use crate::store::sqlite::schema::{self, SchemaError};
 
 /// Findings that are printed; further ones are counted.
@@ -121,6 +122,7 @@ pub fn fsck(data_dir: &Path, head_dir: &Path, genesis: Hash, out: &mut dyn Write
     let _lock = FolderLock::take(data_dir)?;
     let connection = schema::open_read_only(&path)?;
     let mut findings = Findings { out, count: 0, failed: None };
+    reserve(data_dir, &connection, &mut findings);
     findings.stage("database", |findings| integrity(&connection, findings));
     findings.stage("documents", |findings| documents(&connection, findings));
     match AdminState::begin(genesis, &StoredDocuments(&connection)) {
@@ -166,6 +168,18 @@ fn check(connection: &Connection, head_dir: &Path, mut state: AdminState, findin
     }
     findings.stage("tables", |findings| strays(connection, &lines, &seen, findings));
     findings.stage("table statements", |findings| statements::check(connection, &state, findings));
+}
+
+/// Says where the reserve is not whole. A backup has none.
+fn reserve(data_dir: &Path, connection: &Connection, findings: &mut Findings<'_>) {
+    let held = std::fs::metadata(data_dir.join(RESERVE_NAME)).map(|file| file.len());
+    let trails = connection.query_row("SELECT count(*) FROM trails", [], |row| row.get::<_, i64>(0));
+    let (Ok(held), Ok(trails)) = (held, trails) else { return };
+    let wanted = trails.unsigned_abs().saturating_mul(RESERVE_PER_TRAIL);
+    if held < wanted {
+        let note = format_args!("{held} of {wanted} bytes are set aside: new work is refused until there is room");
+        findings.note(RESERVE_NAME, note);
+    }
 }
 
 /// SQLite's own check of pages, indexes and types.

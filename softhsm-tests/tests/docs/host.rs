@@ -44,7 +44,9 @@ impl Host {
         let stage = Stage::prepare(&hand, Binaries::beside_this().unwrap(), Options::default(), &mut |_| ()).unwrap();
         stage.binaries.in_folder(&stage.folder).unwrap();
         fs::create_dir(folder.path().join("layers")).unwrap();
-        let copy = |from: &Path, to: &str| drop(fs::copy(from, stage.folder.join(to)).unwrap());
+        let copy = |from: &Path, to: &str| {
+            fs::copy(from, stage.folder.join(to)).unwrap();
+        };
         for name in ["countersignd.toml", "countersignd.service"] {
             copy(&root().join("deploy").join(name), name);
         }

@@ -18,6 +18,7 @@ use crate::config::{Config, Token};
 use crate::signer::TokenSigner;
 use crate::store::Store;
 use crate::store::files::FolderLock;
+use crate::store::sqlite::reserve::RESERVE_NAME;
 use crate::store::sqlite::schema::SchemaError;
 use crate::store::sqlite::{FILE_NAME, SqliteStore};
 use crate::timekeeper::Timekeeper;
@@ -307,8 +308,10 @@ fn refuse_sealed(config: &Config) -> Result<(), CeremonyError> {
 }
 
 fn remove_store(data_dir: &Path) -> Result<(), CeremonyError> {
-    for suffix in ["", "-wal", "-shm"] {
-        let path = data_dir.join(format!("{FILE_NAME}{suffix}"));
+    for name in
+        ["", "-wal", "-shm"].map(|suffix| format!("{FILE_NAME}{suffix}")).into_iter().chain([RESERVE_NAME.to_owned()])
+    {
+        let path = data_dir.join(name);
         match std::fs::remove_file(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

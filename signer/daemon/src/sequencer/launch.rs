@@ -49,6 +49,15 @@ impl<S: Store> Task<S> {
         tokio::task::spawn_blocking(move || second.lock().unwrap_or_else(PoisonError::into_inner).write(head))
     }
 
+    /// Answers those who asked for a checkpoint over everything, once there is one.
+    pub(super) fn answer_checkpoints(&mut self) {
+        if self.checkpoint == self.signed {
+            for waiter in self.checkpoint_waiters.drain(..) {
+                let _ = waiter.send(Ok(self.checkpoint));
+            }
+        }
+    }
+
     /// The outcome is durable: everybody may know.
     pub(super) fn release(&mut self, landed: Landed) {
         if let Some(note) = landed.outcome.as_ref().and_then(|o| o.checkpoint.as_ref()).or(landed.checkpoint.as_ref()) {
@@ -64,11 +73,7 @@ impl<S: Store> Task<S> {
             now.checkpoint = checkpoint;
             now.stopped = None;
         });
-        if checkpoint == signed {
-            for waiter in self.checkpoint_waiters.drain(..) {
-                let _ = waiter.send(Ok(checkpoint));
-            }
-        }
+        self.answer_checkpoints();
         if let (Some(batch), Some(outcome)) = (landed.batch, landed.outcome) {
             let sealed = Arc::new(seal(batch, outcome));
             for waiter in landed.waiters {

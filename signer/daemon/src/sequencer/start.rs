@@ -259,6 +259,8 @@ pub async fn open(
         last_checkpoint: Instant::now(),
         draining: None,
         signature_time: first_signature_time(),
+        heartbeat_at: Instant::now(),
+        said_at: None,
     };
     if let Some((batch, proof)) = recovery.filter(|_| stopped.is_none()) {
         tracing::info!(trail = %facts.origin, first = batch.prev.size, records = batch.records.len(), "an open intent is signed again");

@@ -27,6 +27,8 @@ use crate::timekeeper::Timekeeper;
 
 /// Time between attempts while the HSM does not sign: doubled from the first to the last.
 const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(2);
+/// A store that takes nothing is named in the log this often.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Batches at least this long are built off the async threads' fairness.
 const BLOCKING_ITEMS: usize = 64;
 /// What one signature is expected to take before any was measured.
@@ -70,6 +72,10 @@ pub(super) struct Task<S> {
     pub(super) last_checkpoint: Instant,
     pub(super) draining: Option<oneshot::Sender<()>>,
     pub(super) signature_time: Duration,
+    /// No heartbeat is tried before.
+    pub(super) heartbeat_at: Instant,
+    /// When the log last said that the store takes nothing.
+    pub(super) said_at: Option<Instant>,
 }
 
 impl<S: Store> Task<S> {
@@ -91,11 +97,13 @@ impl<S: Store> Task<S> {
             if self.flight.is_none() {
                 self.step(None).await?;
             }
-            if self.flight.is_none() && self.gathering.is_empty() && self.draining.is_some() {
+            if self.flight.is_none() && self.gathering.is_empty() {
+                // Whoever waited for what was then refused has nothing to wait for.
+                self.answer_checkpoints();
                 if let Some(reply) = self.draining.take() {
                     let _ = reply.send(());
+                    return Ok(());
                 }
-                return Ok(());
             }
         }
     }
@@ -169,13 +177,14 @@ impl<S: Store> Task<S> {
 
     /// Why nothing new is taken at present.
     fn refusing(&self) -> Option<Reason> {
-        let stalled = self.flight.as_ref().filter(|flight| flight.signing.is_none());
+        // Without a flight it is the store that keeps an outcome waiting.
+        let stalled = self.flight.as_ref().is_none_or(|flight| flight.signing.is_none());
         let draining = self.draining.is_some().then_some(Reason::Draining);
         self.latched
             .map(|_| Reason::TrailLatched)
             .or(draining)
             .or(self.clock.stopped())
-            .or_else(|| stalled.and(self.published.borrow().stopped))
+            .or_else(|| self.published.borrow().stopped.filter(|_| stalled))
     }
 
     fn refusal(&self, reason: Reason) -> Refusal {
@@ -207,10 +216,10 @@ impl<S: Store> Task<S> {
         if let Some(flight) = &self.flight {
             return if flight.signing.is_none() { flight.retry_at } else { now + self.bounds.heartbeat_every };
         }
-        if self.facts.mode == Mode::Record && self.checkpoint < self.signed {
+        if self.facts.mode == Mode::Record && self.checkpoint < self.signed && self.latched.is_none() {
             return self.last_checkpoint + self.bounds.checkpoint_every;
         }
-        now + self.silence_left()
+        (now + self.silence_left()).max(self.heartbeat_at)
     }
 
     /// How long until the trail has been silent for a heartbeat's time.
@@ -227,9 +236,13 @@ impl<S: Store> Task<S> {
             }
             return;
         }
-        let idle = self.gathering.is_empty() && self.refusing().is_none() && self.signer.trouble().is_none();
         let silent = self.clock.now().as_micros().saturating_sub(self.head.time.as_micros());
-        if idle && u128::from(silent.max(0).unsigned_abs()) >= self.bounds.heartbeat_every.as_micros() {
+        if u128::from(silent.max(0).unsigned_abs()) < self.bounds.heartbeat_every.as_micros() {
+            return;
+        }
+        // One that is refused, or cannot be now, is not tried again at once.
+        self.heartbeat_at = Instant::now() + self.bounds.heartbeat_every.min(*RETRY.end());
+        if self.gathering.is_empty() && self.refusing().is_none() && self.signer.trouble().is_none() {
             self.gathering.add_heartbeat(self.clock.now(), &self.head, self.bounds.heartbeat_every);
         }
     }
@@ -286,9 +299,7 @@ impl<S: Store> Task<S> {
             waiter.refuse(&refusal);
         }
         self.refuse_gathering(&refusal);
-        for waiter in self.checkpoint_waiters.drain(..) {
-            let _ = waiter.send(Err(refusal.clone()));
-        }
+        self.refuse_checkpoints(&refusal);
         self.publish(|now| now.stopped = Some(refusal.reason()));
         let wait = RETRY.start().saturating_mul(1 << flight.attempts.min(16)).min(*RETRY.end());
         flight.attempts += 1;
@@ -307,6 +318,12 @@ impl<S: Store> Task<S> {
         self.gathering.refuse(refusal);
         if let Some(group) = self.held.take() {
             let _ = group.reply.send(Err(refusal.clone()));
+        }
+    }
+
+    fn refuse_checkpoints(&mut self, refusal: &Refusal) {
+        for waiter in self.checkpoint_waiters.drain(..) {
+            let _ = waiter.send(Err(refusal.clone()));
         }
     }
 
@@ -355,7 +372,10 @@ impl<S: Store> Task<S> {
         error: AppendError,
     ) -> Result<(), Fatal> {
         let full = matches!(error, AppendError::Full(_));
-        tracing::error!(trail = %self.facts.origin, %error, "nothing new is taken");
+        if self.said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+            self.said_at = Some(Instant::now());
+            tracing::error!(trail = %self.facts.origin, %error, "nothing new is taken");
+        }
         let reason = if full { Reason::StoreFull } else { Reason::StoreUnavailable };
         let refusal = Refusal::new(reason, "the store took no more; nothing was signed");
         if let Some(next) = next {
@@ -378,6 +398,10 @@ impl<S: Store> Task<S> {
                     return Ok(());
                 }
                 Err(AppendError::Full(_) | AppendError::NotStored(_)) => {
+                    // Nobody waits in the queue for what cannot be taken.
+                    while let Ok(work) = self.queue.try_recv() {
+                        self.take(work).await?;
+                    }
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(*RETRY.end());
                 }
@@ -421,6 +445,7 @@ impl<S: Store> Task<S> {
         tracing::error!(trail = %self.facts.origin, reason = reason.code(), "the trail is latched: nothing is signed in it any more");
         let refusal = self.refusal(Reason::TrailLatched);
         self.refuse_gathering(&refusal);
+        self.refuse_checkpoints(&refusal);
         self.publish(|now| now.stopped = Some(Reason::TrailLatched));
         let latched = self.store.latch(self.facts.no, reason.code().to_owned()).await;
         latched.map_err(|error| self.fatal(error.to_string()))

@@ -22,6 +22,32 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
+/// Gives a file blocks on the disk for its first `len` bytes, 1 at least, so that writing there needs
+/// no more. What it holds stays, and it is at least `len` bytes long afterwards.
+///
+/// # Errors
+/// There is no room, or the system failed; the file may then have some of the blocks.
+pub fn allocate(file: &File, len: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::{Errno, retry_on_intr};
+    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, len)) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(file, len),
+        result => Ok(result?),
+    }
+}
+
+/// Writes zeros behind a file's end until it has `len` bytes: where blocks cannot be asked for.
+fn fill(file: &File, len: u64) -> io::Result<()> {
+    let zeros = [0; 1 << 16];
+    let mut at = file.metadata()?.len();
+    while at < len {
+        let piece = usize::try_from(len - at).unwrap_or(zeros.len()).min(zeros.len());
+        file.write_all_at(&zeros[..piece], at)?;
+        at += piece as u64;
+    }
+    Ok(())
+}
+
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -85,6 +111,8 @@ impl HeadFile {
         let path = dir.join(format!("{trail}.head"));
         let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o600).open(path)?;
         if create {
+            // A full disk must not keep a head from being written.
+            allocate(&file, 2 * SLOT_STRIDE)?;
             sync_dir(dir)?;
         }
         let slots = [0, 1].map(|slot| read_slot(&file, slot));
@@ -141,6 +169,22 @@ mod tests {
         file.file.write_all_at(b"torn", SLOT_STRIDE + 30).unwrap();
         let (_, older) = HeadFile::open(dir.path(), "t", false).unwrap();
         assert_eq!(older, Some(head(4)));
+    }
+
+    #[test]
+    fn an_allocated_file_has_its_blocks_and_its_content() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        for (name, allocate) in [("asked", allocate as fn(&File, u64) -> io::Result<()>), ("filled", fill)] {
+            let path = dir.path().join(name);
+            fs::write(&path, b"content").unwrap();
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            allocate(&file, 200_000).unwrap();
+            file.sync_all().unwrap();
+            let metadata = file.metadata().unwrap();
+            assert!(metadata.len() == 200_000 && metadata.blocks() * 512 >= 200_000, "{name}: {metadata:?}");
+            assert!(fs::read(&path).unwrap().starts_with(b"content\0"), "{name}");
+        }
     }
 
     #[test]

@@ -133,7 +133,7 @@ pub enum AppendError {
         /// The size found.
         found: u64,
     },
-    /// There is no room. Nothing was stored.
+    /// There is no room, or none for new work at present. Nothing was stored; it may be tried again.
     #[error("the store is full: {0}")]
     Full(String),
     /// Nothing was stored; the same step may be tried again.
@@ -209,6 +209,12 @@ pub struct OpenIntent {
 /// sequencer writes a trail; steps of different trails may be committed together; steps of one
 /// trail are applied in the order of the calls. Reads see only whole steps, and every step whose
 /// `append` has returned.
+///
+/// Room: what ends something (a step without an intent, a latch) has room set aside for it, enough
+/// for one outcome, one checkpoint and one latch of every trail, whatever else fills the disk. From
+/// the moment that some of it is used, everything else fails with [`AppendError::Full`], until all of
+/// it is set aside again, which the engine sees to by itself. So a full store takes no new intent and
+/// finishes those that it took; and it takes new ones again when there is room, without being asked.
 pub trait Store: Send + Sync + 'static {
     /// Applies one step; see the contract above.
     fn append(&self, step: Append) -> impl Future<Output = Result<(), AppendError>> + Send;

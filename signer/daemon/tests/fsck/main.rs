@@ -14,6 +14,7 @@ use countersignd::backup::{self, BackupError};
 use countersignd::config::Config;
 use countersignd::fsck::FsckError;
 use countersignd::store::files::FolderLock;
+use countersignd::store::sqlite::reserve::{RESERVE_NAME, RESERVE_PER_TRAIL};
 use countersignd::store::sqlite::schema::SchemaError;
 
 use common::ceremony::{DECISIONS, METRICS};
@@ -222,6 +223,22 @@ async fn second_heads() {
     assert_found("empty", &folders, &["decisions: second head: expected a slot whose checksum holds, found none"]);
     std::fs::remove_file(folders.heads().join(format!("{name}.head"))).unwrap();
     assert_found("gone", &folders, &["decisions: second head: cannot be opened: "]);
+}
+
+#[tokio::test]
+async fn a_reserve_that_is_not_whole_is_noted() {
+    let folders = sound().await;
+    let noted = |folders: &Folders| {
+        let (findings, notes) = fsck(folders);
+        assert_eq!(findings, [""; 0]);
+        notes.into_iter().find(|line| line.starts_with("note: store.reserve: "))
+    };
+    assert_eq!(noted(&folders), None);
+    let reserve = std::fs::OpenOptions::new().write(true).open(folders.data().join(RESERVE_NAME)).unwrap();
+    reserve.set_len(5).unwrap();
+    let note = noted(&folders).unwrap();
+    assert!(note.contains(&format!(" 5 of {} bytes", 3 * RESERVE_PER_TRAIL)), "{note}");
+    assert_eq!(noted(&folders.copy()), None, "a backup has none");
 }
 
 #[tokio::test]

@@ -4,8 +4,10 @@
 //! - [`writer`]: the writer thread; steps of several trails share a transaction and its fsync.
 //! - [`reader`]: reads, each in a short transaction.
 //! - [`statements`]: the SQL of one step.
+//! - [`reserve`]: room for what is in flight when the disk is full.
 
 pub mod reader;
+pub mod reserve;
 pub mod schema;
 mod statements;
 mod writer;

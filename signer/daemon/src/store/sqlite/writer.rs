@@ -1,7 +1,7 @@
 //! The writer thread: the only one that changes the database.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use countersign_trail::hash::Hash;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
+use super::reserve::{LogMoves, Reserve};
 use super::schema::{self, SchemaError};
 use super::statements::{self, Clients, StepError};
 use crate::store::{Append, AppendError, TrailNo, TrailRow};
@@ -42,6 +43,8 @@ const MAX_STEPS: usize = 128;
 const WAL_BYTES: u64 = 64 << 20;
 /// How often the log's length is looked at.
 const WAL_EVERY: Duration = Duration::from_millis(250);
+/// The pause after a move that failed.
+const WAL_AGAIN: Duration = Duration::from_secs(5);
 
 /// The writer thread's handle.
 #[derive(Debug)]
@@ -56,13 +59,18 @@ impl Writer {
             let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
             spawned.map_err(|error| SchemaError::Setting(format!("cannot start thread {name}: {error}")))
         };
+        let trails: i64 = connection.query_row("SELECT count(*) FROM trails", [], |row| row.get(0))?;
+        let data_dir = path.parent().unwrap_or(Path::new("."));
+        let reserve = Reserve::open(data_dir, trails.unsigned_abs());
+        let reserve = reserve.map_err(|error| SchemaError::Setting(format!("no room can be set aside: {error}")))?;
+        let moves = reserve.log_moves();
         let (stop, stopped) = sync_channel::<()>(0);
         let path = path.to_owned();
-        spawn("store-wal", Box::new(move || move_log(&path, &stopped)))?;
+        spawn("store-wal", Box::new(move || move_log(&path, &moves, &stopped)))?;
         spawn(
             "store-writer",
             Box::new(move || {
-                run(connection, &commands);
+                Engine { connection, clients: Clients::default(), reserve }.run(&commands);
                 drop(stop);
             }),
         )?;
@@ -77,120 +85,172 @@ impl Writer {
 }
 
 /// Moves the write-ahead log into the file, on a connection of its own, so that commits do not wait.
-fn move_log(path: &Path, stopped: &Receiver<()>) {
+fn move_log(path: &Path, moves: &LogMoves, stopped: &Receiver<()>) {
     let log = PathBuf::from(format!("{}-wal", path.display()));
     let connection = match schema::open(path) {
         Ok(connection) => connection,
         Err(error) => return tracing::error!(%error, "the write-ahead log will not be moved"),
     };
-    while stopped.recv_timeout(WAL_EVERY) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-        if std::fs::metadata(&log).is_ok_and(|file| file.len() > WAL_BYTES) {
+    let mut pause = WAL_EVERY;
+    while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        pause = WAL_EVERY;
+        let allowed = moves.allowed();
+        if *allowed && std::fs::metadata(&log).is_ok_and(|file| file.len() > WAL_BYTES) {
             // A passive move never makes the writer wait; the writer starts the log anew when all is moved.
             if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
                 tracing::warn!(%error, "moving the write-ahead log failed; it is tried again");
+                pause = WAL_AGAIN;
             }
-        }
-    }
-}
-
-/// The thread's life: ends when every handle is gone, or when a commit's outcome is unknown.
-fn run(mut connection: Connection, commands: &Receiver<Command>) {
-    let mut clients = Clients::default();
-    while let Ok(first) = commands.recv() {
-        let mut steps = Vec::new();
-        let mut next = Some(first);
-        while let Some(command) = next.take() {
-            match command {
-                Command::Append(step, reply) => steps.push((step, reply)),
-                Command::Alone(alone) => {
-                    if !flush(&mut connection, &mut clients, &mut steps) || !single(&mut connection, alone) {
-                        return;
-                    }
-                }
-            }
-            if steps.len() < MAX_STEPS {
-                next = commands.try_recv().ok();
-            }
-        }
-        if !flush(&mut connection, &mut clients, &mut steps) {
-            return;
         }
     }
 }
 
 type Step = (Box<Append>, Reply<()>);
 
-/// Commits the gathered steps in one transaction. False: the outcome is unknown, stop.
-fn flush(connection: &mut Connection, clients: &mut Clients, steps: &mut Vec<Step>) -> bool {
-    if steps.is_empty() {
-        return true;
-    }
-    let mut results = Vec::with_capacity(steps.len());
-    let committed = transaction(connection, |connection| {
-        results.clear();
-        for (step, _) in steps.iter() {
-            let result = match statements::check(connection, step) {
-                Ok(()) => statements::apply(connection, clients, step).map(Ok)?,
-                Err(StepError::Refused(error)) => Err(error),
-                Err(StepError::Engine(error)) => return Err(error),
+/// What the thread owns.
+struct Engine {
+    connection: Connection,
+    clients: Clients,
+    reserve: Reserve,
+}
+
+impl Engine {
+    /// The thread's life: ends when every handle is gone, or when a commit's outcome is unknown.
+    fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            let first = match self.reserve.patience() {
+                None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(patience) => commands.recv_timeout(patience),
             };
-            results.push(result);
-        }
-        Ok(())
-    });
-    match committed {
-        Ok(()) => {
-            for ((_, reply), result) in steps.drain(..).zip(results) {
-                let _ = reply.send(result);
+            self.reserve.tend();
+            let mut next = match first {
+                Ok(first) => Some(first),
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut steps = Vec::new();
+            while let Some(command) = next.take() {
+                match command {
+                    Command::Append(step, reply) => steps.push((step, reply)),
+                    Command::Alone(alone) => {
+                        if !self.flush(&mut steps) || !self.single(alone) {
+                            return;
+                        }
+                    }
+                }
+                if steps.len() < MAX_STEPS {
+                    next = commands.try_recv().ok();
+                }
             }
-            true
-        }
-        // One step too large for the room left must not take the others with it.
-        Err(AppendError::Full(_) | AppendError::NotStored(_)) if steps.len() > 1 => {
-            clients.forget();
-            let alone: Vec<Step> = std::mem::take(steps);
-            alone.into_iter().all(|step| flush(connection, clients, &mut vec![step]))
-        }
-        Err(error) => {
-            clients.forget();
-            let unknown = matches!(error, AppendError::Unknown(_));
-            for (_, reply) in steps.drain(..) {
-                let _ = reply.send(Err(error.clone()));
+            if !self.flush(&mut steps) {
+                return;
             }
-            !unknown
+        }
+    }
+
+    /// Commits the gathered steps in one transaction. False: the outcome is unknown, stop.
+    fn flush(&mut self, steps: &mut Vec<Step>) -> bool {
+        if steps.is_empty() {
+            return true;
+        }
+        let mut results = Vec::with_capacity(steps.len());
+        let (clients, lacking) = (&mut self.clients, self.reserve.refusal());
+        let work = |connection: &Connection| {
+            results.clear();
+            for (step, _) in steps.iter() {
+                let result = match (&lacking, statements::check(connection, step)) {
+                    (_, Err(StepError::Refused(error))) => Err(error),
+                    (_, Err(StepError::Engine(error))) => return Err(error),
+                    (Some(full), Ok(())) if step.intent.is_some() => Err(full.clone()),
+                    (_, Ok(())) => statements::apply(connection, clients, step).map(Ok)?,
+                };
+                results.push(result);
+            }
+            Ok(())
+        };
+        let ends = matches!(&steps[..], [(step, _)] if step.intent.is_none());
+        let reserve = ends.then_some(&mut self.reserve);
+        match transaction(&mut self.connection, reserve, work) {
+            Ok(()) => {
+                for ((_, reply), result) in steps.drain(..).zip(results) {
+                    let _ = reply.send(result);
+                }
+                true
+            }
+            // One step too large for the room left must not take the others with it.
+            Err(AppendError::Full(_) | AppendError::NotStored(_)) if steps.len() > 1 => {
+                self.clients.forget();
+                let alone: Vec<Step> = std::mem::take(steps);
+                alone.into_iter().all(|step| self.flush(&mut vec![step]))
+            }
+            Err(error) => {
+                self.clients.forget();
+                let unknown = matches!(error, AppendError::Unknown(_));
+                for (_, reply) in steps.drain(..) {
+                    let _ = reply.send(Err(error.clone()));
+                }
+                !unknown
+            }
+        }
+    }
+
+    /// Does what has a transaction of its own. False: the outcome is unknown, stop.
+    fn single(&mut self, command: Alone) -> bool {
+        let (connection, reserve) = (&mut self.connection, &mut self.reserve);
+        match (command, reserve.refusal()) {
+            (Alone::Latch(trail, reason, reply), _) => {
+                answer(reply, transaction(connection, Some(reserve), |c| statements::latch(c, trail, &reason)))
+            }
+            (Alone::Document(_, reply), Some(full)) => answer(reply, Err(full)),
+            (Alone::Statement(_, _, reply), Some(full)) => answer(reply, Err(full)),
+            (Alone::AddTrail(_, reply), Some(full)) => answer(reply, Err(full)),
+            (Alone::Document(bytes, reply), None) => {
+                answer(reply, transaction(connection, None, |c| statements::put_document(c, &bytes)))
+            }
+            (Alone::Statement(kid, make, reply), None) => {
+                let mut make = Some(make);
+                let result = transaction(connection, None, |c| {
+                    let number = statements::next_number(c, &kid)?;
+                    let payload = make.take().map(|make| make(number)).unwrap_or_default();
+                    statements::put_statement(c, &kid, number, &payload)?;
+                    Ok((number, payload))
+                });
+                answer(reply, result)
+            }
+            (Alone::AddTrail(row, reply), None) => {
+                let added = transaction(connection, None, |c| statements::add_trail(c, &row));
+                if added.is_ok() {
+                    reserve.add_trail();
+                }
+                answer(reply, added)
+            }
         }
     }
 }
 
-fn single(connection: &mut Connection, command: Alone) -> bool {
-    fn answer<T>(reply: Reply<T>, result: Result<T, AppendError>) -> bool {
-        let known = !matches!(result, Err(AppendError::Unknown(_)));
-        let _ = reply.send(result);
-        known
-    }
-    match command {
-        Alone::Latch(trail, reason, reply) => {
-            answer(reply, transaction(connection, |c| statements::latch(c, trail, &reason)))
-        }
-        Alone::Document(bytes, reply) => {
-            answer(reply, transaction(connection, |c| statements::put_document(c, &bytes)))
-        }
-        Alone::Statement(kid, make, reply) => {
-            let mut make = Some(make);
-            let result = transaction(connection, |c| {
-                let number = statements::next_number(c, &kid)?;
-                let payload = make.take().map(|make| make(number)).unwrap_or_default();
-                statements::put_statement(c, &kid, number, &payload)?;
-                Ok((number, payload))
-            });
-            answer(reply, result)
-        }
-        Alone::AddTrail(row, reply) => answer(reply, transaction(connection, |c| statements::add_trail(c, &row))),
-    }
+/// Sends an answer. False: the outcome is unknown, stop.
+fn answer<T>(reply: Reply<T>, result: Result<T, AppendError>) -> bool {
+    let known = !matches!(result, Err(AppendError::Unknown(_)));
+    let _ = reply.send(result);
+    known
 }
 
-/// Runs `work` in one transaction and commits it; durable on `Ok`.
+/// Runs `work` in one transaction and commits it; durable on `Ok`. Where that lacks room, it is tried
+/// again with room from `reserve`, for as long as that has any.
 fn transaction<T>(
+    connection: &mut Connection,
+    mut reserve: Option<&mut Reserve>,
+    mut work: impl FnMut(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, AppendError> {
+    loop {
+        match attempt(connection, &mut work) {
+            Err(AppendError::Full(_)) if reserve.as_mut().is_some_and(|reserve| reserve.give_up()) => {}
+            result => return result,
+        }
+    }
+}
+
+fn attempt<T>(
     connection: &mut Connection,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> Result<T, AppendError> {

@@ -80,6 +80,9 @@ pub enum SchemaError {
     /// The library is too old, or a setting did not take.
     #[error("SQLite: {0}")]
     Setting(String),
+    /// No room can be set aside for what is in flight when the disk is full.
+    #[error("{0} cannot be made: {1}")]
+    Reserve(String, std::io::Error),
     /// The engine failed.
     #[error("SQLite: {0}")]
     Engine(#[from] rusqlite::Error),

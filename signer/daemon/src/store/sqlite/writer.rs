@@ -9,7 +9,7 @@ use countersign_trail::hash::Hash;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
-use super::reserve::{LogMoves, Reserve};
+use super::reserve::{LogMoves, RESERVE_NAME, Reserve};
 use super::schema::{self, SchemaError};
 use super::statements::{self, Clients, StepError};
 use crate::store::{Append, AppendError, TrailNo, TrailRow};
@@ -62,7 +62,7 @@ impl Writer {
         let trails: i64 = connection.query_row("SELECT count(*) FROM trails", [], |row| row.get(0))?;
         let data_dir = path.parent().unwrap_or(Path::new("."));
         let reserve = Reserve::open(data_dir, trails.unsigned_abs());
-        let reserve = reserve.map_err(|error| SchemaError::Setting(format!("no room can be set aside: {error}")))?;
+        let reserve = reserve.map_err(|error| SchemaError::Reserve(RESERVE_NAME.to_owned(), error))?;
         let moves = reserve.log_moves();
         let (stop, stopped) = sync_channel::<()>(0);
         let path = path.to_owned();

@@ -1,12 +1,14 @@
 # Countersign. `make help` lists every command.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test interop crash sweep bench lint fmt deny docs clean
+.PHONY: help quickstart test interop crash sweep fuzz bench lint fmt deny docs clean
 
 # Debian packages: what the quickstart needs, and what the tests need besides.
 QUICKSTART_PACKAGES := softhsm2 openssh-client
 EVENTS := softhsm-tests/testdata/gateway-events.jsonl
 KEEP ?=
+# How long each fuzz target runs.
+SECONDS ?= 10
 
 help: ## List these commands
 	@echo "Countersign: signs the decisions of AI gateways with keys that cannot leave an HSM"
@@ -39,6 +41,11 @@ sweep: ## Change every byte of evidence, one verification each, in an optimised 
 	cargo test --release --locked -p countersign-verify --test every_byte
 	cargo test --release --locked -p countersign-stage --test tampering
 
+fuzz: ## Fuzz every parser of ours, 10 seconds each (SECONDS=n for another time)
+	@sh .ci/need openssh-client g++
+	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+	sh softhsm-tests/fuzz/run.sh $(SECONDS)
+
 interop: ## Check our formats with software that others wrote (Python, Node, OpenSSL, OpenSSH)
 	@sh .ci/need $(QUICKSTART_PACKAGES) openssl unzip python3 python3-venv nodejs npm
 	cargo build --release --locked -p countersignd -p countersign-ctl -p countersign-verify -p countersign-stage --bins
@@ -49,6 +56,7 @@ lint: fmt deny ## Check format, lints and dependencies
 
 fmt:
 	cargo fmt --all --check
+	cargo fmt --manifest-path softhsm-tests/fuzz/Cargo.toml --check
 
 deny:
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked

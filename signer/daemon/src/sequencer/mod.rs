@@ -8,12 +8,12 @@
 //! While one batch is being signed, the next gathers; the outcome of one and the intent of the next
 //! share a transaction. Recovery after a crash enters the same path at "HSM signs".
 //!
-//! - [`gather`]: the next batch, and who waits for it.
+//! - `gather`: the next batch, and who waits for it.
 //! - [`batch`]: from gathered items to bytes to sign: pure.
-//! - [`recent`]: event ids that a reader may not have seen yet.
-//! - [`flight`]: what the HSM is working on.
-//! - [`launch`]: to the HSM with a durable intent, to the callers with a durable outcome.
-//! - [`task`]: the loop.
+//! - `recent`: event ids that a reader may not have seen yet.
+//! - `flight`: what the HSM is working on.
+//! - `launch`: to the HSM with a durable intent, to the callers with a durable outcome.
+//! - `task`: the loop.
 //! - [`start`]: opening a trail: checks, recovery.
 //! - `mark`: the admin trail against the HSM worker's mark.
 //!

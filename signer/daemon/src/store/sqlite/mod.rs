@@ -1,9 +1,9 @@
 //! The store of one machine: SQLite, one writer thread, readers of their own.
 //!
 //! - [`schema`]: tables, settings, versions.
-//! - [`writer`]: the writer thread; steps of several trails share a transaction and its fsync.
+//! - `writer`: the writer thread; steps of several trails share a transaction and its fsync.
 //! - [`reader`]: reads, each in a short transaction.
-//! - [`statements`]: the SQL of one step.
+//! - `statements`: the SQL of one step.
 //! - [`reserve`]: room for what is in flight when the disk is full.
 
 pub mod reader;

@@ -46,6 +46,11 @@ pub(super) async fn serve(config: &Config, mut started: Started) -> Result<(), R
     let tls = Arc::new(Tls::new(&config.tls, &client_roots(&appliance.admin.plan)?, appliance.metrics.clone())?);
     let listener = TcpListener::bind(config.listen.grpc).await.map_err(io("listen.grpc"))?;
     let operations = TcpListener::bind(config.listen.operations).await.map_err(io("listen.operations"))?;
+    // Before /readyz answers: who is told that the daemon is ready finds every listener there.
+    let public = match config.listen.public {
+        Some(address) => Some(TcpListener::bind(address).await.map_err(io("listen.public"))?),
+        None => None,
+    };
     let address = listener.local_addr().map_err(io("listen.grpc"))?;
     let operations_address = operations.local_addr().map_err(io("listen.operations"))?;
     let (stop, stopping) = watch::channel(false);
@@ -57,8 +62,7 @@ pub(super) async fn serve(config: &Config, mut started: Started) -> Result<(), R
         health.clone(),
         stopped(stopping.clone()),
     ));
-    if let Some(public) = config.listen.public {
-        let listener = TcpListener::bind(public).await.map_err(io("listen.public"))?;
+    if let Some(listener) = public {
         let published = Arc::new(Public::new(appliance.clone()));
         sides.spawn(http::serve_public(listener, tls.clone(), published, stopped(stopping.clone())));
     }

@@ -74,3 +74,4 @@ docs: ## Build the book (docs/) and the API documentation
 
 clean: ## Remove everything that was built
 	cargo clean
+	rm -rf docs/book

@@ -4,7 +4,7 @@
 //! JSON (RFC 8785). What a record commits to is exactly that, so the client library can rebuild
 //! every commitment from what it sent.
 //!
-//! - [`line`]: an event as a line of JSON.
+//! - [`mod@line`]: an event as a line of JSON.
 
 mod json;
 pub mod line;

@@ -42,7 +42,7 @@ fn signal(pids: &[i32], signal: Signal) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn readiness_follows_the_tokens() {
     let scene = Scene::set();
     let daemon = scene.stage.start().unwrap();
@@ -70,7 +70,7 @@ async fn readiness_follows_the_tokens() {
     daemon.stop().unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn liveness_does_not_touch_the_hsm() {
     let scene = Scene::set();
     let daemon = scene.stage.start().unwrap();

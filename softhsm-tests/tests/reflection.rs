@@ -27,7 +27,7 @@ async fn services(channel: &Channel) -> Result<Vec<String>, Status> {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn reflection_is_off_by_default() {
     let (_folder, stage) = sealed(Options { workers: 1, ..Options::default() });
     let daemon = stage.start().unwrap();
@@ -36,7 +36,7 @@ async fn reflection_is_off_by_default() {
     daemon.stop().unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn reflection_names_our_services_where_it_is_on() {
     let listen_lines = "reflection = true".to_owned();
     let (_folder, stage) = sealed(Options { workers: 1, listen_lines, ..Options::default() });

@@ -3,11 +3,15 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign_stage::Stage;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+/// How long an alert may take: a connection that is taken has none.
+const ALERT_LIMIT: Duration = Duration::from_secs(20);
 
 /// A TLS connection.
 pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
@@ -52,6 +56,7 @@ pub(crate) fn shown_certificate(port: u16, config: ClientConfig) -> CertificateD
 /// The alert that ends the connection of a client.
 pub(crate) fn alert(port: u16, config: ClientConfig) -> String {
     let mut stream = connect(port, config);
+    stream.sock.set_read_timeout(Some(ALERT_LIMIT)).unwrap();
     let mut byte = [0];
     let read = loop {
         match stream.read(&mut byte) {

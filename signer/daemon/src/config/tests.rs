@@ -222,3 +222,18 @@ fn paths_are_taken_from_the_folder_of_the_file() {
     std::fs::write(&path, vec![b'#'; MAX_FILE_BYTES as usize + 1]).unwrap();
     assert!(matches!(Config::load(&path), Err(ConfigError::TooLarge { .. })));
 }
+
+#[test]
+fn a_user_of_the_workers_comes_with_a_group_and_a_pin_file() {
+    let with = |label: &str, lines: &str| {
+        MINIMAL.replace(&format!("label = \"{label}\"\n"), &format!("label = \"{label}\"\n{lines}\n"))
+    };
+    let token = parse(&with("r", "user = 7\ngroup = 8")).unwrap().record_token;
+    assert_eq!(token.to_hsm().user.map(|user| (user.uid, user.gid)), Some((7, 8)));
+    for lines in ["user = 7", "group = 8", "user = 0\ngroup = 8", "user = 7\ngroup = 0"] {
+        assert!(refused(&with("r", lines)).contains("record_token.user"), "{}", refused(&with("r", lines)));
+    }
+    // The service manager gives a credential to the daemon's user alone.
+    let refusal = refused(&with("a", "user = 7\ngroup = 8"));
+    assert!(refusal.contains("admin_token.pin_credential") && refusal.contains("pin_file"), "{refusal}");
+}

@@ -77,7 +77,8 @@ fn genuine(bytes: &[u8]) {
 fn changed(proof: &[Hash], change: &[u8]) -> Option<Vec<Hash>> {
     let [kind, at, value, ..] = *change else { return None };
     let mut other = proof.to_vec();
-    let at = usize::from(at) % proof.len().max(1);
+    // A new one may stand behind the last.
+    let (new, at) = (usize::from(at) % (proof.len() + 1), usize::from(at) % proof.len().max(1));
     match kind % 3 {
         0 if !other.is_empty() => {
             let mut bytes = other[at].to_bytes();
@@ -85,7 +86,7 @@ fn changed(proof: &[Hash], change: &[u8]) -> Option<Vec<Hash>> {
             other[at] = Hash::from_bytes(bytes);
         }
         1 if !other.is_empty() => drop(other.remove(at)),
-        _ => other.insert(at, Hash::from_bytes([value; 32])),
+        _ => other.insert(new, Hash::from_bytes([value; 32])),
     }
     Some(other)
 }

@@ -151,7 +151,8 @@ impl Change {
             1 if !bytes.is_empty() => drop(bytes.remove(at)),
             2 if !bytes.is_empty() => bytes[at] ^= 1 << (self.value % 8),
             3 => bytes.truncate(at),
-            _ => bytes.insert(at, self.value),
+            // A new one may stand behind the last.
+            _ => bytes.insert(self.at % (bytes.len() + 1), self.value),
         }
     }
 }

@@ -14,12 +14,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use countersign_client::{Client, ClientError};
+use countersign_client::{Client, ClientError, Receipt};
 use countersign_faulty_transcript::{Action, Function, Rule, Which, write_control};
 use countersign_stage::Daemon;
 use support::{done, sizes};
 use tokio::runtime::Runtime;
-use trouble::{Answered, GATEWAY, Scene, assert_same, assert_whole, event, position, wait_for};
+use trouble::{Answered, GATEWAY, PATIENCE, Scene, assert_same, assert_whole, event, position, wait_for};
 
 /// Set by whoever knows that the machine allows no mounts, and wants this test left out.
 const ENV_NO_MOUNTS: &str = "COUNTERSIGN_NO_MOUNTS";
@@ -139,6 +139,14 @@ fn assert_store_full(error: &ClientError) {
     assert!(error.to_string().contains("nothing"), "it says what was not done: {error}");
 }
 
+/// Starts the daemon on the small disk.
+fn spawn(scene: &Scene, disk: &Disk) -> Daemon {
+    scene.stage.spawn_by(disk.with(&scene.stage.countersignd(&[]))).unwrap()
+}
+
+/// A call on its way.
+type Signing = tokio::task::JoinHandle<Result<Receipt, ClientError>>;
+
 /// The scene with its daemon on the small disk.
 struct Full {
     disk: Disk,
@@ -193,12 +201,12 @@ impl Full {
         answered.unwrap()
     }
 
-    /// An event that is at the HSM when the last room goes.
-    fn fill_while_signing(&self, trail: &str, event_id: &str) -> Answered {
+    /// Lets `client` sign an event, and takes the last room while it is at the HSM. Gives its place.
+    fn fill_while_signing(&self, client: &Client, trail: &str, event_id: &str) -> (u64, Signing) {
         let seq = sizes(&self.scene.stage)[trail];
         write_control(&self.scene.shared, &[Rule::new(Function::C_Sign, Which::Every, Action::Latency(SLOW))]).unwrap();
         let positions = [format!("record \"{trail}\" {seq}"), format!("checkpoint {trail} {}", seq + 1)];
-        let (client, of, id) = (self.hasty.clone(), trail.to_owned(), event_id.to_owned());
+        let (client, of, id) = (client.clone(), trail.to_owned(), event_id.to_owned());
         let signing = self.runtime.spawn(async move { client.sign(&of, event(&id)).await });
         // Its intent is durable: it was handed to the token.
         wait_for("the signature's begin", || {
@@ -207,6 +215,11 @@ impl Full {
         });
         self.disk.fill(None);
         assert!(!signing.is_finished(), "the disk was filled too late: SLOW is too short for this machine");
+        (seq, signing)
+    }
+
+    /// The answer to an event whose place is known.
+    fn answer(&self, trail: &str, event_id: &str, (seq, signing): (u64, Signing)) -> Answered {
         let receipt = self.runtime.block_on(signing).unwrap().expect("what is in flight is answered");
         write_control(&self.scene.shared, &[]).unwrap();
         assert_eq!(receipt.seq, seq);
@@ -233,7 +246,7 @@ fn a_full_disk_refuses_new_work_and_finishes_what_is_in_flight() {
     let scene = Scene::set();
     let disk = Disk::mount(&scene.stage.folder.join("data"));
     disk.fill(Some(FILLER_BYTES));
-    let mut daemon: Daemon = scene.stage.spawn_by(disk.with(&scene.stage.countersignd(&[]))).unwrap();
+    let mut daemon = spawn(&scene, &disk);
     daemon.wait_ready().unwrap();
     let runtime = Runtime::new().unwrap();
     let hasty = runtime.block_on(scene.hasty(GATEWAY));
@@ -265,13 +278,28 @@ fn a_full_disk_refuses_new_work_and_finishes_what_is_in_flight() {
 
     // The last room goes while a record is at the HSM: it is answered, out of the reserve.
     for (round, trail) in full.scene.trails().into_iter().enumerate() {
-        answered.push(full.fill_while_signing(&trail, "in-flight"));
+        let signing = full.fill_while_signing(&full.hasty, &trail, "in-flight");
+        answered.push(full.answer(&trail, "in-flight", signing));
         assert!(full.disk.reserve() < whole, "the outcome did not need the reserve");
         full.assert_refuses(&format!("meanwhile-{round}"));
         full.disk.make_room();
         answered.push(full.sign_when_there_is_room(&trail, &format!("meanwhile-{round}-0")));
         assert_eq!(full.disk.reserve(), whole, "new work is taken when the reserve is whole, not before");
     }
+
+    // The daemon dies while a record is at the HSM, and the disk is full. A start is refused, by name;
+    // one with room finishes what was in flight.
+    let (trail, patient) = (full.scene.trail("record"), full.runtime.block_on(full.scene.patient(GATEWAY)));
+    let signing = full.fill_while_signing(&patient, &trail, "killed");
+    daemon.kill().unwrap();
+    write_control(&full.scene.shared, &[]).unwrap();
+    let mut refused = spawn(&full.scene, &full.disk);
+    assert!(!refused.wait_exit(PATIENCE).unwrap().success());
+    assert!(refused.log_end().contains("STORE_FULL"), "{}", refused.log_end());
+    full.disk.make_room();
+    let mut daemon = spawn(&full.scene, &full.disk);
+    daemon.wait_ready().unwrap();
+    answered.push(full.answer(&trail, "killed", signing));
 
     let Full { disk, scene, runtime, .. } = full;
     runtime.block_on(assert_whole(&scene, &answered));

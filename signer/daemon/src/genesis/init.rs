@@ -308,9 +308,8 @@ fn refuse_sealed(config: &Config) -> Result<(), CeremonyError> {
 }
 
 fn remove_store(data_dir: &Path) -> Result<(), CeremonyError> {
-    for name in
-        ["", "-wal", "-shm"].map(|suffix| format!("{FILE_NAME}{suffix}")).into_iter().chain([RESERVE_NAME.to_owned()])
-    {
+    let [log, index] = ["-wal", "-shm"].map(|suffix| format!("{FILE_NAME}{suffix}"));
+    for name in [FILE_NAME, &log, &index, RESERVE_NAME] {
         let path = data_dir.join(name);
         match std::fs::remove_file(&path) {
             Ok(()) => {}

@@ -45,6 +45,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Between attempts of a client that was refused.
 const AGAIN: Duration = Duration::from_millis(5);
 
+/// What `work` gives, which takes no longer than [`PATIENCE`].
+pub(super) async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}
+
 /// Starts the workers of a new SoftHSM token in `dir`.
 async fn start_token(dir: &Path) -> Pool {
     use std::os::unix::fs::PermissionsExt;
@@ -249,7 +254,7 @@ impl Bench {
 
     /// The sequencer gave up: its reason, and a new one.
     async fn restart(&mut self) {
-        let ended = (&mut self.task).await.unwrap();
+        let ended = in_time("its end", &mut self.task).await.unwrap();
         let fault = self.store.fault;
         assert!(matches!(fault, Fault::Lost | Fault::Persisted), "{fault:?} ended it: {ended:?}");
         assert!(ended.unwrap_err().problem.contains("outcome is unknown"), "the store's unknown outcome");
@@ -288,8 +293,7 @@ impl Bench {
     /// Waits until a record is signed; none when the sequencer ends first.
     pub(super) async fn signed(&self, seq: u64) -> Option<Result<u64, Refusal>> {
         let mut published = self.handle.published.clone();
-        let reached = tokio::time::timeout(PATIENCE, published.wait_for(|now| now.signed > seq)).await;
-        reached.expect("signed in time").ok().map(|_| Ok(seq))
+        in_time("a signature", published.wait_for(|now| now.signed > seq)).await.ok().map(|_| Ok(seq))
     }
 
     /// Asks for a checkpoint over everything, as often as it takes.
@@ -297,7 +301,7 @@ impl Bench {
         let begun = Instant::now();
         loop {
             assert!(begun.elapsed() < PATIENCE, "no checkpoint");
-            match self.handle.checkpoint().await {
+            match in_time("a checkpoint", self.handle.checkpoint()).await {
                 Ok(size) => return size,
                 Err(refusal) if refusal.reason() == Reason::Draining => self.restart().await,
                 Err(_) => tokio::time::sleep(AGAIN).await,
@@ -355,7 +359,7 @@ impl Offered {
     /// Its place or its refusal; none when the sequencer ended.
     pub(super) async fn answer(self, bench: &Bench) -> Option<Result<u64, Refusal>> {
         let answer = match self.0 {
-            Ok(answer) => tokio::time::timeout(PATIENCE, answer).await.expect("answered in time").ok()?,
+            Ok(answer) => in_time("an answer", answer).await.ok()?,
             // A queue without its sequencer refuses as a full one does.
             Err(refusal) if refusal.reason() == Reason::Overloaded => return None,
             Err(refusal) => return Some(Err(refusal)),

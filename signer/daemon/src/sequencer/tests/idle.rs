@@ -6,7 +6,7 @@ use countersign_trail::control::{Body, GapBody};
 use countersign_trail::document::Mode;
 use countersign_trail::record::{Content, Record};
 
-use super::bench::Bench;
+use super::bench::{Bench, in_time};
 use super::told_store::Fault;
 use crate::reason::Reason;
 
@@ -66,8 +66,8 @@ async fn an_idle_trail_appends_heartbeats() {
 async fn the_first_record_after_a_silence_is_a_gap() {
     let mut bench = Bench::with_heartbeat(Mode::Record, Fault::None, SHORT).await;
     bench.sign(0).await;
-    bench.handle.drain().await.unwrap();
-    (&mut bench.task).await.unwrap().unwrap();
+    in_time("a drain", bench.handle.drain()).await.unwrap();
+    in_time("its end", &mut bench.task).await.unwrap().unwrap();
     let size = bench.row().head.size;
     tokio::time::sleep(SILENCE).await;
     assert_eq!(bench.row().head.size, size, "the sequencer is gone");
@@ -107,7 +107,7 @@ async fn while_the_clock_is_stopped_there_is_no_heartbeat() {
 async fn a_latched_trail_has_no_heartbeat() {
     let mut bench = Bench::with_heartbeat(Mode::Record, Fault::None, SHORT).await;
     bench.sign(0).await;
-    bench.handle.latch(Reason::HeadMismatch).await.unwrap();
+    in_time("a latch", bench.handle.latch(Reason::HeadMismatch)).await.unwrap();
     silent(&bench).await;
     assert_eq!(bench.row().latched.as_deref(), Some("HEAD_MISMATCH"));
     let refused = bench.offer(1, 1, None).answer(&bench).await.unwrap().unwrap_err();

@@ -9,7 +9,7 @@ use countersign_trail::record::Record;
 use countersign_trail::signing::RECORD_PAYLOAD_TYPE;
 use countersign_trail::tree::{CompactRange, leaf_hash};
 
-use super::bench::{Bench, NO, PATIENCE};
+use super::bench::{Bench, NO, in_time};
 use super::told_store::{FAILURES, Fault, Seen};
 use crate::reason::Reason;
 
@@ -149,7 +149,7 @@ async fn who_lost_the_race_signs_nothing_and_ends() {
         bench.checkpoint().await;
         bench.rival(100).await;
         assert_eq!(bench.offer(1, 1, None).answer(&bench).await, None, "nobody is told that it is signed");
-        let ended = (&mut bench.task).await.unwrap().unwrap_err();
+        let ended = in_time("its end", &mut bench.task).await.unwrap().unwrap_err();
         assert!(ended.problem.contains("another writer"), "{ended}");
         let row = bench.row();
         assert_eq!((row.head.size, row.signed, bench.stored(1)), (2, 1, None));
@@ -189,8 +189,8 @@ async fn while_an_outcome_waits_for_room_nobody_waits_behind_it() {
     let mut checkpoint = std::pin::pin!(handle.checkpoint());
     asked(checkpoint.as_mut()).await;
     bench.store.let_go();
-    assert_eq!(control.await.unwrap_err().reason(), Reason::StoreFull);
-    assert_eq!(checkpoint.await.unwrap(), 0, "nothing is signed yet that it would have to cover");
+    assert_eq!(in_time("a refusal", control).await.unwrap_err().reason(), Reason::StoreFull);
+    assert_eq!(in_time("an answer", checkpoint).await.unwrap(), 0, "nothing is signed yet that it would have to cover");
     assert_eq!(second.answer(&bench).await.unwrap().unwrap_err().reason(), Reason::StoreFull);
     assert_eq!(first.answer(&bench).await.unwrap().unwrap(), 0, "what is in flight is answered");
     assert_eq!(bench.sign(1).await, 1);
@@ -212,5 +212,5 @@ async fn a_full_store_keeps_nobody_waiting_for_a_checkpoint() {
     for offered in [first, second] {
         assert_eq!(offered.answer(&bench).await.unwrap().unwrap_err().reason(), Reason::StoreFull);
     }
-    assert_eq!(tokio::time::timeout(PATIENCE, checkpoint).await.expect("an answer").unwrap(), 0);
+    assert_eq!(in_time("an answer", checkpoint).await.unwrap(), 0);
 }

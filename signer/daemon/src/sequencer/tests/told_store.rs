@@ -7,7 +7,7 @@ use bytes::Bytes;
 use countersign_trail::hash::Hash;
 use tokio::sync::{Semaphore, watch};
 
-use super::bench::PATIENCE;
+use super::bench::in_time;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Append, AppendError, Store, TrailNo};
 
@@ -76,8 +76,7 @@ impl Told {
     /// Waits until more than `count` steps have come.
     pub(super) async fn more_than(&self, count: usize) {
         let mut seen = self.seen.subscribe();
-        let come = tokio::time::timeout(PATIENCE, seen.wait_for(|seen| seen.len() > count)).await;
-        drop(come.expect("a step").unwrap());
+        drop(in_time("a step", seen.wait_for(|seen| seen.len() > count)).await.unwrap());
     }
 
     /// How many steps were failed.

@@ -5,6 +5,7 @@
 
 mod proof;
 mod record;
+mod signature;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,14 +13,12 @@ use std::time::{Duration, SystemTime};
 use countersign_proto::event::{self, DecodedPart, EventError};
 use countersign_proto::v1;
 use countersign_trail::document::Mode;
-use countersign_trail::dsse::pae;
 use countersign_trail::hash::Hash;
 use countersign_trail::id::{MemberId, PartName};
 use countersign_trail::keys::Kid;
 use countersign_trail::part::SALT_LEN;
 use countersign_trail::receipt::{Receipt as KeptReceipt, ReceiptError, ReceiptProof};
 use countersign_trail::record::Event;
-use countersign_trail::signing::RECORD_PAYLOAD_TYPE;
 use countersign_trail::time::Timestamp;
 
 use crate::error::{Alarm, AlarmReason, ClientError, RawAnswer, Refusal};
@@ -145,8 +144,9 @@ impl Checker<'_> {
         for (sent, answer) in sent.iter_mut().zip(&answers) {
             steps.push(self.one(&mut writer, sent, answer));
         }
-        if self.trust.mode == Mode::Batch {
-            self.prove(&mut steps, &answers, proofs);
+        match self.trust.mode {
+            Mode::Record => self.signatures(&mut steps, &answers),
+            Mode::Batch => self.prove(&mut steps, &answers, proofs),
         }
         self.admit(sent, &mut steps);
         let outcome = |((step, sent), answer): ((Step, &Sent), v1::Answer)| match step {
@@ -186,31 +186,10 @@ impl Checker<'_> {
         };
         let checked = record::check(self.trust, writer, sent, signed);
         let checked = checked.and_then(|checked| self.time(sent, checked.time).map(|()| checked));
-        match checked.and_then(|checked| self.signature(signed, checked)) {
-            Ok(step) => step,
+        match checked.and_then(|checked| self.unsigned(signed).map(|()| checked)) {
+            Ok(checked) => Step::Checked(checked),
             Err(problem) => Step::Failed(problem),
         }
-    }
-
-    /// Record mode: the signature proves the record. Batch mode: there is none.
-    fn signature(&self, signed: &v1::Signed, mut checked: Checked) -> Result<Step, Problem> {
-        let signature = &signed.signature;
-        let found = format!("{} bytes of signature", signature.len());
-        if self.trust.mode == Mode::Batch {
-            let step = Step::Checked(checked);
-            return if signature.is_empty() {
-                Ok(step)
-            } else {
-                Err(problem(AlarmReason::Signature, "no signature of a record in batch mode", found))
-            };
-        }
-        let message = pae(RECORD_PAYLOAD_TYPE, &signed.record);
-        if self.trust.key(&checked.kid).is_some_and(|key| key.verifies(&message, signature)) {
-            let (receipt, prev) = self.receipt(signed, &mut checked, Proof::Signature(signature.clone()));
-            return Ok(Step::Proven(receipt, prev));
-        }
-        let wanted = format!("a signature over the record by key {}", checked.kid);
-        Err(problem(AlarmReason::Signature, wanted, format!("{found} that does not verify")))
     }
 
     /// The receipt of a record that is proven; takes its salts.

@@ -4,7 +4,7 @@
 
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 use countersign_trail::checkpoint::SignedCheckpoint;
-use countersign_trail::keys::{Algorithm, ED25519_SIGNATURE_LEN, Kid, PublicKey};
+use countersign_trail::keys::{Algorithm, ED25519_SIGNATURE_LEN, Kid, PublicKey, Signed};
 use countersign_trail::note::KeyId;
 use countersign_trail::receipt::{Receipt, ReceiptError};
 
@@ -39,14 +39,20 @@ impl TrustedKey {
 
     /// Whether `signature` (wire form) is this key's over `message`.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        match &self.fast {
-            Some(fast) => {
-                signature.len() == ED25519_SIGNATURE_LEN
-                    && signature[..32] != NEUTRAL
-                    && fast.verify_sig(message, signature).is_ok()
-            }
-            None => self.key.verify(message, signature).is_ok(),
-        }
+        self.verifies_each(&[(message, signature)]) == [true]
+    }
+
+    /// Whether each signature (wire form) is this key's over its message.
+    pub(crate) fn verifies_each(&self, signed: &[Signed<'_>]) -> Vec<bool> {
+        let Some(fast) = &self.fast else {
+            return self.key.verify_each(signed).iter().map(Result::is_ok).collect();
+        };
+        let holds = |(message, signature): &Signed<'_>| {
+            signature.len() == ED25519_SIGNATURE_LEN
+                && signature[..32] != NEUTRAL
+                && fast.verify_sig(message, signature).is_ok()
+        };
+        signed.iter().map(holds).collect()
     }
 
     /// Whether a receipt that was kept holds under this key; by the reference, once a run.

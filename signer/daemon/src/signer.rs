@@ -7,7 +7,7 @@ use std::sync::Arc;
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 use bytes::Bytes;
 use countersign_hsm::{HsmError, Pool, PoolState, RecoveryProof, SignItem};
-use countersign_trail::keys::{Algorithm, Kid, PublicKey};
+use countersign_trail::keys::{Algorithm, Kid, PublicKey, Signed};
 
 use crate::fail;
 use crate::reason::{Reason, Refusal};
@@ -33,10 +33,13 @@ impl FastKey {
         })
     }
 
-    fn holds(&self, message: &[u8], signature: &[u8]) -> bool {
+    /// Whether all of them hold.
+    fn holds(&self, signed: &[Signed<'_>]) -> bool {
         match self {
-            FastKey::Ed25519(key) => key.verify_sig(message, signature).is_ok(),
-            FastKey::EcdsaP256(key) => key.verify(message, signature).is_ok(),
+            FastKey::Ed25519(key) => {
+                signed.iter().all(|(message, signature)| key.verify_sig(message, signature).is_ok())
+            }
+            FastKey::EcdsaP256(key) => key.verify_each(signed).iter().all(Result::is_ok),
         }
     }
 }
@@ -115,11 +118,13 @@ fn verify(
     messages: &Messages,
     chunk: Vec<(usize, Bytes)>,
 ) -> Option<Vec<(usize, Bytes)>> {
-    let holds = |(place, signature): &(usize, Bytes)| {
+    let mut by_key: HashMap<Kid, Vec<Signed<'_>>> = HashMap::new();
+    for (place, signature) in &chunk {
         let (kid, message) = messages.get(*place)?;
-        keys.get(kid).filter(|key| key.holds(message, signature))
-    };
-    chunk.iter().all(|one| holds(one).is_some()).then_some(chunk)
+        by_key.entry(*kid).or_default().push((message, signature));
+    }
+    let holds = |(kid, signed): (&Kid, &Vec<_>)| keys.get(kid).is_some_and(|key| key.holds(signed));
+    by_key.iter().all(holds).then_some(chunk)
 }
 
 /// What a client hears of a failure in the HSM.

@@ -11,6 +11,9 @@
 pub(crate) mod checker;
 mod multiples;
 
+/// SHA-256 of a message that is signed.
+pub(crate) type Digest = [u8; 32];
+
 /// Length in bytes of `r || s`.
 pub const RAW_LEN: usize = 64;
 

@@ -191,6 +191,9 @@ impl<'de> Deserialize<'de> for Kid {
     }
 }
 
+/// A whole message and a signature in wire form.
+pub type Signed<'a> = (&'a [u8], &'a [u8]);
+
 /// The public half of an HSM key, its point checked.
 #[derive(Clone)]
 pub struct PublicKey {
@@ -302,22 +305,45 @@ impl PublicKey {
     /// # Errors
     /// A signature in any other encoding, and one that does not hold.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), KeyError> {
-        let refused = KeyError::Signature(self.algorithm());
+        self.verify_each(&[(message, signature)]).pop().unwrap_or(Err(KeyError::Signature(self.algorithm())))
+    }
+
+    /// Checks signatures, each over its message, as [`PublicKey::verify`] does: the verdicts in their
+    /// order. Many ECDSA signatures cost less together. Takes some 300 bytes of memory for each.
+    pub fn verify_each(&self, signed: &[Signed<'_>]) -> Vec<Result<(), KeyError>> {
         match &self.point {
             Point::Ed25519(key) => {
-                let bytes: &[u8; ED25519_SIGNATURE_LEN] =
-                    signature.try_into().map_err(|_| KeyError::SignatureLength(signature.len()))?;
-                let signature = ed25519_dalek::Signature::from_bytes(bytes);
-                key.verify_strict(message, &signature).map_err(|_| refused)
+                signed.iter().map(|(message, signature)| verify_ed25519(key, message, signature)).collect()
             }
-            Point::EcdsaP256(checker, _) => {
-                let raw = ecdsa::der_to_raw(signature)?;
-                let signature = p256::ecdsa::Signature::from_slice(&raw).map_err(|_| refused)?;
-                let holds = checker.verify(Sha256::digest(message).into(), &signature);
-                if holds { Ok(()) } else { Err(refused) }
-            }
+            Point::EcdsaP256(checker, _) => verify_ecdsa(checker, signed),
         }
     }
+}
+
+fn verify_ed25519(key: &Ed25519Key, message: &[u8], signature: &[u8]) -> Result<(), KeyError> {
+    let bytes: &[u8; ED25519_SIGNATURE_LEN] =
+        signature.try_into().map_err(|_| KeyError::SignatureLength(signature.len()))?;
+    let signature = ed25519_dalek::Signature::from_bytes(bytes);
+    key.verify_strict(message, &signature).map_err(|_| KeyError::Signature(Algorithm::Ed25519))
+}
+
+fn verify_ecdsa(checker: &Checker, signed: &[Signed<'_>]) -> Vec<Result<(), KeyError>> {
+    let refused = KeyError::Signature(Algorithm::EcdsaP256);
+    let mut readable = Vec::with_capacity(signed.len());
+    let mut read = |(message, signature): &Signed<'_>| {
+        let raw = ecdsa::der_to_raw(signature)?;
+        let signature = p256::ecdsa::Signature::from_slice(&raw).map_err(|_| refused)?;
+        readable.push((Sha256::digest(message).into(), signature));
+        Ok(())
+    };
+    let mut verdicts: Vec<Result<(), KeyError>> = signed.iter().map(&mut read).collect();
+    let holds = checker.verify(&readable);
+    for (verdict, holds) in verdicts.iter_mut().filter(|verdict| verdict.is_ok()).zip(holds) {
+        if !holds {
+            *verdict = Err(refused);
+        }
+    }
+    verdicts
 }
 
 fn ed25519(raw: &[u8; ED25519_RAW_LEN]) -> Result<Point, KeyError> {

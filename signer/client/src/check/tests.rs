@@ -1,9 +1,11 @@
 use std::cell::Cell;
 
+use countersign_trail::dsse::pae;
 use countersign_trail::id::{EventId, TypeName};
 use countersign_trail::keys::Algorithm;
 use countersign_trail::origin::Origin;
 use countersign_trail::record::{Category, Control, Decision, EventResult, write_control};
+use countersign_trail::signing::RECORD_PAYLOAD_TYPE;
 
 use super::*;
 use crate::common::SoftKey;
@@ -194,7 +196,11 @@ fn a_control_record_is_no_answer() {
 }
 
 fn signed_mut(answer: &mut v1::SignBatchResponse) -> &mut v1::Signed {
-    match &mut answer.answers[1].outcome {
+    signed_at(answer, 1)
+}
+
+fn signed_at(answer: &mut v1::SignBatchResponse, at: usize) -> &mut v1::Signed {
+    match &mut answer.answers[at].outcome {
         Some(v1::answer::Outcome::Signed(signed)) => signed,
         other => panic!("{other:?}"),
     }
@@ -204,6 +210,30 @@ fn flip(bytes: &mut bytes::Bytes, at: usize) {
     let mut changed = bytes.to_vec();
     changed[at] ^= 1;
     *bytes = changed.into();
+}
+
+/// Signatures are checked together, and each verdict is its own record's.
+#[test]
+fn a_false_signature_costs_its_own_record_alone() {
+    for algorithm in [Algorithm::Ed25519, Algorithm::EcdsaP256] {
+        let mut notary = Notary::new(Mode::Record, algorithm);
+        let gateway = Gateway::of(&notary);
+        // The second round is beyond the number after which a key has its multiples.
+        for _ in 0..2 {
+            let mut sent = gateway.prepare(&vec![plain_event(""); 40]);
+            let events: Vec<v1::Event> = sent.iter().map(|sent| sent.event.clone()).collect();
+            let mut answer = notary.answer(&events);
+            signed_at(&mut answer, 3).signature = vec![0x30, 0].into();
+            flip(&mut signed_at(&mut answer, 7).signature, 40);
+            let outcomes = gateway.check(&mut sent, answer).unwrap();
+            for (at, outcome) in outcomes.iter().enumerate() {
+                match at {
+                    3 | 7 => assert_eq!(reason(outcome), AlarmReason::Signature, "{algorithm:?}, record {at}"),
+                    _ => assert!(matches!(outcome, Outcome::Signed(_)), "{algorithm:?}, record {at}: {outcome:?}"),
+                }
+            }
+        }
+    }
 }
 
 /// Somebody between who changes an honest answer.

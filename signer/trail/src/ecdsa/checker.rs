@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
 use p256::ecdsa::{Signature, VerifyingKey};
 
+use super::Digest;
 use super::multiples::Multiples;
 
-/// Signatures of one key after which its multiples pay: they cost as much as some 50 checks without
-/// them, and later checks a fifth.
-const MANY: u32 = 128;
+/// Signatures of one key after which its multiples pay: they cost as much as some 20 checks without
+/// them, and later checks a sixth.
+const MANY: u32 = 32;
 
 /// Checks signatures: the first ones by the p256 crate, later ones by the key's multiples. Both give
 /// the same verdicts.
@@ -25,16 +26,18 @@ impl Checker {
         Checker { key, checked: AtomicU32::new(0), multiples: OnceLock::new() }
     }
 
-    /// Whether `signature` is one over `digest`, the SHA-256 of the message, by this key.
-    pub(crate) fn verify(&self, digest: [u8; 32], signature: &Signature) -> bool {
+    /// Whether each signature is one by this key over its digest, the SHA-256 of the message.
+    pub(crate) fn verify(&self, signed: &[(Digest, Signature)]) -> Vec<bool> {
         if let Some(multiples) = self.multiples.get() {
-            return multiples.verify(digest, signature);
+            return multiples.verify(signed);
         }
-        if self.checked.fetch_add(1, Ordering::Relaxed) >= MANY {
+        let more = u32::try_from(signed.len()).unwrap_or(u32::MAX);
+        if self.checked.fetch_add(more, Ordering::Relaxed) >= MANY {
             let multiples = self.multiples.get_or_init(|| Multiples::of((*self.key.as_affine()).into()));
-            return multiples.verify(digest, signature);
+            return multiples.verify(signed);
         }
-        self.key.verify_prehash(&digest, signature).is_ok()
+        let holds = |(digest, signature): &(Digest, Signature)| self.key.verify_prehash(digest, signature).is_ok();
+        signed.iter().map(holds).collect()
     }
 }
 
@@ -51,8 +54,8 @@ mod tests {
         for n in 0..2 * MANY {
             let digest: [u8; 32] = std::array::from_fn(|at| (n as usize * 31 + at) as u8);
             let signature: Signature = private.sign_prehash(&digest).unwrap();
-            assert!(checker.verify(digest, &signature), "signature {n}");
-            assert!(!checker.verify([0xaa; 32], &signature), "signature {n} over another message");
+            let verdicts = checker.verify(&[(digest, signature), ([0xaa; 32], signature)]);
+            assert_eq!(verdicts, [true, false], "signature {n}, and over another message");
         }
         assert!(checker.multiples.get().is_some());
     }

@@ -21,6 +21,8 @@ const RECORD_MESSAGE: usize = 64;
 /// Messages of all streams together that may wait for their answers: enough to keep a batch gathering
 /// while another is signed, and below what one client may have in flight.
 const MESSAGES_IN_FLIGHT: usize = 64;
+/// What a load does before it is measured: caches fill, and keys get their multiples.
+const WARM_UP: Duration = Duration::from_secs(1);
 /// The largest answer of a message, in bytes, with room.
 const MAX_ANSWER_LEN: usize = 16 << 20;
 
@@ -103,10 +105,10 @@ pub(crate) async fn stream(
         connected.push(client(stage, clients).await?);
     }
     let signed = Arc::new(AtomicU64::new(0));
-    let begun = Instant::now();
+    let begun = Instant::now() + WARM_UP;
     let mut tasks = JoinSet::new();
     for (number, client) in connected.into_iter().enumerate() {
-        let load = Load { number, trail: trail.clone(), window: window(clients), until: begun + time };
+        let load = Load { number, trail: trail.clone(), window: window(clients), begun, until: begun + time };
         let signed = signed.clone();
         tasks.spawn(async move {
             match gateway {
@@ -128,10 +130,19 @@ struct Load {
     number: usize,
     trail: Trail,
     window: usize,
+    begun: Instant,
     until: Instant,
 }
 
 impl Load {
+    /// Counts an answered message, once the load is warm.
+    fn count(&self, latencies: &mut Vec<Duration>, records: usize, sent_at: Option<Instant>, signed: &AtomicU64) {
+        if Instant::now() >= self.begun {
+            signed.fetch_add(records as u64, Ordering::Relaxed);
+            latencies.extend(sent_at.map(|at| at.elapsed()));
+        }
+    }
+
     async fn checking(self, client: &Client, signed: &AtomicU64) -> Result<Vec<Duration>> {
         let (mut sender, mut receiver) = client.sign_stream(&self.trail.origin)?;
         let (sent_at, mut sent) = mpsc::unbounded_channel::<Instant>();
@@ -149,8 +160,7 @@ impl Load {
             for result in &results {
                 result.as_ref().map_err(Clone::clone)?;
             }
-            signed.fetch_add(results.len() as u64, Ordering::Relaxed);
-            latencies.extend(sent.recv().await.map(|at| at.elapsed()));
+            self.count(&mut latencies, results.len(), sent.recv().await, signed);
         }
         sending.await??;
         Ok(latencies)
@@ -164,14 +174,14 @@ impl Load {
         let sending = {
             let room = room.clone();
             let (until, size) = (self.until, message_size(&self.trail));
+            let (number, trail) = (self.number, self.trail.origin.clone());
             tokio::spawn(async move {
-                let mut ids = EventIds::new(self.number);
+                let mut ids = EventIds::new(number);
                 while Instant::now() < until {
                     room.acquire().await?.forget();
                     let events = (0..size).map(|_| v1::Event { event_id: ids.next(), ..event() }).collect();
                     let _ = sent_at.send(Instant::now());
-                    let trail = self.trail.origin.clone();
-                    requests.send(v1::SignBatchRequest { trail, events, held: None }).await?;
+                    requests.send(v1::SignBatchRequest { trail: trail.clone(), events, held: None }).await?;
                 }
                 Ok::<_, anyhow::Error>(())
             })
@@ -184,9 +194,8 @@ impl Load {
                     bail!("an event was not signed: {:?}", answer.outcome);
                 }
             }
-            signed.fetch_add(message.answers.len() as u64, Ordering::Relaxed);
             room.add_permits(1);
-            latencies.extend(sent.recv().await.map(|at| at.elapsed()));
+            self.count(&mut latencies, message.answers.len(), sent.recv().await, signed);
         }
         sending.await??;
         Ok(latencies)

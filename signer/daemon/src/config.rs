@@ -28,6 +28,9 @@ use self::sections::OutOfBounds;
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Most files of revocation lists.
 pub const MAX_CRL_FILES: usize = 64;
+/// The keys whose value is a list. Anywhere else serde would take a list for a table, its values for
+/// the keys in their order.
+const LISTS: &[&str] = &["tls.crls"];
 /// Default port of the gRPC listener.
 pub const DEFAULT_GRPC_PORT: u16 = 9463;
 /// Default port of the operations listener.
@@ -175,6 +178,9 @@ impl Config {
     /// As [`Config::load`].
     pub fn parse(text: &str, base: &Path) -> Result<Config, ConfigError> {
         let document = toml::Deserializer::parse(text).map_err(|error| ConfigError::toml(text, "", &error))?;
+        if let Some((key, offset)) = locate::list(text, LISTS) {
+            return Err(ConfigError::shape(text, offset, &key, "is a list, where a value or a table belongs"));
+        }
         let mut config: Config = serde_path_to_error::deserialize(document)
             .map_err(|error| ConfigError::toml(text, &error.path().to_string(), error.inner()))?;
         config.check().map_err(|OutOfBounds { key, problem }| ConfigError::bounds(text, &key, problem))?;

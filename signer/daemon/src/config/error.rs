@@ -55,6 +55,12 @@ impl ConfigError {
         ConfigError::Value { file: String::new(), line, column, key: key.to_owned(), problem }
     }
 
+    /// For a value of another shape, at a byte offset.
+    pub(super) fn shape(text: &str, offset: usize, key: &str, problem: &str) -> ConfigError {
+        let (line, column) = locate::position(text, offset);
+        ConfigError::Value { file: String::new(), line, column, key: key.to_owned(), problem: problem.to_owned() }
+    }
+
     /// For a value that parsed and is refused.
     pub(super) fn bounds(text: &str, key: &str, problem: String) -> ConfigError {
         let (line, column) = locate::key(text, key).unwrap_or((0, 0));

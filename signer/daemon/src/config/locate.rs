@@ -26,3 +26,19 @@ pub(super) fn key(text: &str, dotted: &str) -> Option<(usize, usize)> {
     }
     start.map(|start| position(text, start))
 }
+
+/// The dotted key and the byte offset of the first list that is not at one of the keys `allowed`.
+pub(super) fn list(text: &str, allowed: &[&str]) -> Option<(String, usize)> {
+    list_in(DeTable::parse(text).ok()?.get_ref(), "", allowed)
+}
+
+fn list_in(table: &DeTable<'_>, before: &str, allowed: &[&str]) -> Option<(String, usize)> {
+    table.iter().find_map(|(name, value)| {
+        let key = format!("{before}{}", name.get_ref());
+        match value.get_ref() {
+            DeValue::Array(_) if !allowed.contains(&key.as_str()) => Some((key, name.span().start)),
+            DeValue::Table(inner) => list_in(inner, &format!("{key}."), allowed),
+            _ => None,
+        }
+    })
+}

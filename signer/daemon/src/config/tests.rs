@@ -140,6 +140,18 @@ fn wrong_and_missing_values_are_refused_by_name() {
 
 /// Every bounded key, at its bounds and one beyond them.
 #[test]
+fn a_list_is_no_table() {
+    let addresses = r#"listen = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", true]"#;
+    assert_eq!(
+        refused(&format!("{addresses}\n{MINIMAL}")),
+        "line 1, column 1: listen: is a list, where a value or a table belongs"
+    );
+    let text = format!("{MINIMAL}\n[[limits]]\nmessage_bytes = 65536\n");
+    assert!(refused(&text).contains("limits: is a list"), "{}", refused(&text));
+    parse(&MINIMAL.replace("[tls]", "[tls]\ncrls = [\"a.crl\"]")).unwrap();
+}
+
+#[test]
 fn every_bound_is_checked_by_name() {
     let tables = [
         ("limits", Limits::KEYS),

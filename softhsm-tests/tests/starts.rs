@@ -99,8 +99,9 @@ impl Stopped {
 }
 
 /// Puts a record at the trail's end with an intent over it, as whoever can write the store could:
-/// everything is right but the MAC.
-fn plant_intent(stopped: &Stopped) {
+/// everything is right but the MAC, where `late`, the microseconds that it goes on later than the record
+/// before it, is 0.
+fn plant_intent(stopped: &Stopped, late: i64) {
     let (origin, size, leaf, time) = stopped.row();
     let mut record = Record::parse(&stopped.record(size - 1)).unwrap();
     record.header.seq = size as u64;
@@ -119,7 +120,7 @@ fn plant_intent(stopped: &Stopped) {
     store.execute(add, params![id, next.as_bytes(), time, bytes]).unwrap();
     let intent =
         "INSERT INTO intents(trail, first, count, prev_leaf, prev_time, text, mac) VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6)";
-    store.execute(intent, params![TRAIL_NO, size, leaf, time, head.text(), [7u8; 32]]).unwrap();
+    store.execute(intent, params![TRAIL_NO, size, leaf, time + late, head.text(), [7u8; 32]]).unwrap();
     let moved = "UPDATE trails SET size = size + 1, leaf = ?2 WHERE no = ?1";
     store.execute(moved, params![TRAIL_NO, next.as_bytes()]).unwrap();
 }
@@ -164,7 +165,10 @@ fn a_store_that_was_changed() {
     let trail = stopped.row().0;
     let (_, size, _, _) = stopped.row();
     let size = size.to_string();
-    stopped.refuses(&[&trail, &size, "does not carry the worker's MAC", "planted or changed"], plant_intent);
+    stopped.refuses(&[&trail, &size, "does not carry the worker's MAC", "planted or changed"], |stopped| {
+        plant_intent(stopped, 0)
+    });
+    stopped.refuses(&[&trail, "its open intent goes on from", "countersignd fsck"], |stopped| plant_intent(stopped, 1));
     stopped.refuses(&[&trail, "moved back", "restore the newest copy"], cut_back);
     stopped.refuses(&[&trail, "its head names leaf", "countersignd fsck"], |stopped| {
         let moved = "UPDATE trails SET leaf = ?2 WHERE no = ?1";
@@ -173,6 +177,13 @@ fn a_store_that_was_changed() {
     stopped.refuses(&[&trail, "moved back", "restore the newest copy"], |stopped| {
         stopped.store().execute("UPDATE trails SET size = size - 1 WHERE no = ?1", [TRAIL_NO]).unwrap();
     });
+    // Later records and the clock's floor would go by it.
+    for (no, microseconds) in [(TRAIL_NO, -1), (TRAIL_NO, 1), (TRAIL_NO, 290_000_000), (1, 1)] {
+        stopped.refuses(&["demo.example/", "its head says", "its last record", "countersignd fsck"], |stopped| {
+            let moved = "UPDATE trails SET time = time + ?2 WHERE no = ?1";
+            stopped.store().execute(moved, [no, microseconds]).unwrap();
+        });
+    }
     stopped.refuses(&[&trail, "its head is at", "countersignd fsck"], |stopped| {
         stopped.store().execute("UPDATE trails SET signed = signed - 1 WHERE no = ?1", [TRAIL_NO]).unwrap();
     });
@@ -210,6 +221,16 @@ fn a_second_head_that_does_not_agree() {
     stopped.refuses(&[&trail, "has leaf hash", "one of the two was changed"], |_| change_leaf(&head));
     stopped
         .refuses(&[&trail, "the second head cannot be opened", "check head_dir"], |_| fs::remove_file(&head).unwrap());
+    let whole = fs::read(&head).unwrap();
+    let mut flipped = whole.clone();
+    for slot in [0, 4096] {
+        flipped[slot + 64] ^= 1;
+    }
+    for damaged in [vec![], vec![b'c'], vec![0; whole.len()], whole[..60].to_vec(), flipped] {
+        stopped.refuses(&[&trail, "the second head is damaged", "put the newest head_dir back"], |_| {
+            fs::write(&head, damaged).unwrap();
+        });
+    }
 }
 
 /// Rewrites the newest slot of a second head with another leaf hash and a right checksum.

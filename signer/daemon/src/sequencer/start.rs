@@ -15,6 +15,7 @@ use countersign_trail::id::InstanceId;
 use countersign_trail::keys::PublicKey;
 use countersign_trail::record::{Record, RecordError};
 use countersign_trail::signing::RECORD_PAYLOAD_TYPE;
+use countersign_trail::time::Timestamp;
 use countersign_trail::tree::{self, CompactRange};
 use tokio::sync::{mpsc, watch};
 
@@ -45,6 +46,14 @@ pub enum StartError {
         trail: String,
         /// Why.
         error: std::io::Error,
+    },
+    /// A second head says nothing. `init` wrote it, and a torn write spoils one of its two slots.
+    #[error(
+        "{trail}: the second head is damaged: neither of its slots has a checksum that holds; put the newest head_dir back"
+    )]
+    SecondHeadDamaged {
+        /// The trail.
+        trail: String,
     },
     /// The store was restored from an older copy.
     #[error(
@@ -287,7 +296,7 @@ fn open_second(row: &TrailRow, head_dir: &Path, store: &SqliteStore) -> Result<H
     let trail = row.origin.to_string();
     let opened = HeadFile::open(head_dir, &row.origin.path_segment(), false);
     let (file, second) = opened.map_err(|error| StartError::SecondHead { trail: trail.clone(), error })?;
-    let Some(second) = second else { return Ok(file) };
+    let second = second.ok_or_else(|| StartError::SecondHeadDamaged { trail: trail.clone() })?;
     if second.size > row.head.size {
         return Err(StartError::MovedBack { trail, store: row.head.size, second: second.size });
     }
@@ -323,7 +332,10 @@ fn check(snapshot: &Snapshot<'_>, row: &TrailRow, entry: &TrailEntry, keys: &Key
     }
     let last =
         snapshot.record(row.no, row.head.size - 1)?.ok_or_else(|| broken("its last record is missing".to_owned()))?;
-    check_record(&last, row.head.size - 1).map_err(&broken)?;
+    let time = check_record(&last, row.head.size - 1).map_err(&broken)?;
+    if time != row.head.time {
+        return Err(broken(format!("its head says {}, its last record {time}", row.head.time)));
+    }
     if last.leaf != row.head.leaf {
         return Err(broken(format!("its head names leaf {}, its last record has {}", row.head.leaf, last.leaf)));
     }
@@ -354,6 +366,7 @@ fn check(snapshot: &Snapshot<'_>, row: &TrailRow, entry: &TrailEntry, keys: &Key
     let open = match intent {
         None => None,
         Some(intent) => {
+            check_time_before(snapshot, row, &intent).map_err(&broken)?;
             let records = snapshot.records(row.no, intent.first_seq, ends)?;
             for (seq, record) in (intent.first_seq..ends).zip(&records) {
                 check_record(record, seq).map_err(&broken)?;
@@ -364,13 +377,28 @@ fn check(snapshot: &Snapshot<'_>, row: &TrailRow, entry: &TrailEntry, keys: &Key
     Ok(Checked { frontier, checkpoint: newest.clone(), open })
 }
 
-fn check_record(record: &StoredRecord, seq: u64) -> Result<(), String> {
+/// Checks a record's leaf and place; its time.
+fn check_record(record: &StoredRecord, seq: u64) -> Result<Timestamp, String> {
     let leaf = tree::leaf_hash(&record.bytes);
     if leaf != record.leaf {
         return Err(format!("record {seq} hashes to {leaf}, its row says {}", record.leaf));
     }
     let parsed = Record::parse(&record.bytes).map_err(|error: RecordError| format!("record {seq}: {error}"))?;
-    if parsed.header.seq == seq { Ok(()) } else { Err(format!("record {} stands at {seq}", parsed.header.seq)) }
+    if parsed.header.seq != seq {
+        return Err(format!("record {} stands at {seq}", parsed.header.seq));
+    }
+    Ok(parsed.header.time)
+}
+
+/// The time that an open intent goes on from is that of the record before it.
+fn check_time_before(snapshot: &Snapshot<'_>, row: &TrailRow, intent: &OpenIntent) -> Result<(), String> {
+    let Some(seq) = intent.first_seq.checked_sub(1) else { return Ok(()) };
+    let record = snapshot.record(row.no, seq).map_err(|error| error.to_string())?;
+    let time = check_record(&record.ok_or_else(|| format!("record {seq} is missing"))?, seq)?;
+    if time == intent.prev.time {
+        return Ok(());
+    }
+    Err(format!("its open intent goes on from {}, record {seq} is of {time}", intent.prev.time))
 }
 
 fn check_last_signature(snapshot: &Snapshot<'_>, row: &TrailRow, keys: &Keys<'_>) -> Result<(), String> {

@@ -121,6 +121,7 @@ fn a_second_genesis_is_refused() {
     seal_and_run(&mut stage);
     refused(&mut init(&stage, &[]), &["a second genesis on a used folder is refused"]);
     refused(&mut init(&stage, &["--abandon"]), &["sealed", "not destroyed by one person"]);
+    abandon_elsewhere_is_refused(&stage);
     // What a crash just before the end of init leaves does not let anyone begin anew afterwards.
     let plan = countersign_trail::hash::Hash::of(&fs::read(stage.folder.join("plan.json")).unwrap());
     let left = format!("{{\"plan\":\"{plan}\",\"created\":\"2026-01-01T00:00:00.000000Z\",\"tokens\":[],\"keys\":[]}}");
@@ -281,6 +282,26 @@ fn a_key_that_was_made_and_not_yet_noted_is_made_again() {
     done(&mut init(&stage, &["--resume"]));
     assert_eq!(private_keys(&stage), KEYS);
     seal_and_run(&mut stage);
+}
+
+/// A sealed appliance keeps its keys where its store is not found: the data folder is empty, or its store
+/// is moved away or cut to nothing.
+fn abandon_elsewhere_is_refused(stage: &Stage) {
+    let said = ["the genesis is sealed", "not destroyed by one person", "Check data_dir"];
+    let (data, away) = (stage.folder.join("data"), stage.folder.join("away"));
+    fs::rename(&data, &away).unwrap();
+    fs::create_dir(&data).unwrap();
+    refused(&mut init(stage, &["--abandon"]), &said);
+    fs::write(data.join("store.db"), "").unwrap();
+    refused(&mut init(stage, &["--abandon"]), &said);
+    // Without the mark nobody can tell.
+    let mark = stage.folder.join("hsm/pin-state").join(format!("{}.mark", stage.serial("admin").unwrap()));
+    fs::rename(&mark, stage.folder.join("mark")).unwrap();
+    refused(&mut init(stage, &["--abandon"]), &["MARK_STATE", "missing"]);
+    fs::rename(stage.folder.join("mark"), &mark).unwrap();
+    assert_eq!(private_keys(stage), KEYS);
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&away, &data).unwrap();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign_hsm::{KeyBinding, KeySpec, Pool, WorkerUser, create_mac_key};
+use countersign_hsm::{KeyBinding, KeySpec, ListedObject, Pool, WorkerUser, create_mac_key};
 use countersign_trail::base64;
 use countersign_trail::document::{FirstRecord, Genesis, GenesisKey, Plan, TokenFacts, TokenRole, planned_keys};
 use countersign_trail::hash::Hash;
@@ -326,22 +326,55 @@ pub async fn abandon(config: &Config, plan_bytes: &[u8]) -> Result<Vec<String>, 
     check_config(config, &plan)?;
     let _lock = FolderLock::take(&config.data_dir)?;
     refuse_sealed(config)?;
-    let mut report = Vec::new();
-    let own = format!(":{}:", plan.instance);
-    for (role, token) in [(TokenRole::Admin, &config.admin_token), (TokenRole::Record, &config.record_token)] {
-        let hsm = |error| CeremonyError::Hsm { token: role.word(), error };
-        let pool = tokens::start(role, token, &plan.instance, Vec::new()).await?;
-        pool.sweep_pending(plan.instance.as_str()).await.map_err(hsm)?;
-        for object in pool.list_objects().await.map_err(hsm)? {
-            if object.label.contains(&own) && object.private {
-                pool.destroy_key(&object.cka_id).await.map_err(hsm)?;
-                report.push(format!("destroyed {:?} in the {} token, absence read back", object.label, role.word()));
-            }
-        }
-        pool.shutdown().await;
-    }
+    let admin = tokens::start(TokenRole::Admin, &config.admin_token, &plan.instance, Vec::new()).await?;
+    let record = tokens::start(TokenRole::Record, &config.record_token, &plan.instance, Vec::new()).await?;
+    let destroyed = destroy(&plan, &admin, &record).await;
+    admin.shutdown().await;
+    record.shutdown().await;
+    let mut report = destroyed?;
     remove_store(&config.data_dir)?;
     Progress::remove(&config.data_dir)?;
     report.push(format!("removed the unsealed store in {}", config.data_dir.display()));
     Ok(report)
+}
+
+/// Destroys the keys of an instance that is not sealed, in both tokens.
+async fn destroy(plan: &Plan, admin: &Pool, record: &Pool) -> Result<Vec<String>, CeremonyError> {
+    let pools = [(TokenRole::Admin, admin), (TokenRole::Record, record)];
+    for (role, pool) in pools {
+        if !own_keys(plan, role, pool).await?.is_empty() {
+            refuse_marked(plan, admin).await?;
+        }
+    }
+    let mut report = Vec::new();
+    for (role, pool) in pools {
+        let hsm = |error| CeremonyError::Hsm { token: role.word(), error };
+        pool.sweep_pending(plan.instance.as_str()).await.map_err(hsm)?;
+        for object in own_keys(plan, role, pool).await? {
+            pool.destroy_key(&object.cka_id).await.map_err(hsm)?;
+            report.push(format!("destroyed {:?} in the {} token, absence read back", object.label, role.word()));
+        }
+    }
+    Ok(report)
+}
+
+/// The private keys of the plan's instance in a token.
+async fn own_keys(plan: &Plan, role: TokenRole, pool: &Pool) -> Result<Vec<ListedObject>, CeremonyError> {
+    let own = format!(":{}:", plan.instance);
+    let mut objects = pool.list_objects().await.map_err(|error| CeremonyError::Hsm { token: role.word(), error })?;
+    objects.retain(|object| object.private && object.label.contains(&own));
+    Ok(objects)
+}
+
+/// The store may be elsewhere, or lost: the worker's mark, made before the first key, says whether the
+/// sealing record was begun.
+async fn refuse_marked(plan: &Plan, admin: &Pool) -> Result<(), CeremonyError> {
+    let hsm = |error| CeremonyError::Hsm { token: TokenRole::Admin.word(), error };
+    match admin.mark(&plan.admin_trail).await.map_err(hsm)? {
+        Some(mark) if mark.size > 1 => Err(CeremonyError::Used(format!(
+            "the genesis is sealed: the admin trail was at size {} at least; its keys are not destroyed by one person. Check data_dir",
+            mark.size
+        ))),
+        _ => Ok(()),
+    }
 }

@@ -13,6 +13,9 @@ use crate::tally::{Failure, Tally};
 
 /// How many gaps are named in a check's detail.
 const NAMED_GAPS: usize = 3;
+/// The longest silence without a gap record, in microseconds: a heartbeat each hour at most, twice that
+/// before a gap is due, and five minutes for a batch on its way.
+const MAX_SILENCE_MICROS: i64 = (2 * 3600 + 300) * 1_000_000;
 
 /// A trail walked from record 0.
 pub(crate) struct Walk {
@@ -22,7 +25,8 @@ pub(crate) struct Walk {
     pub(crate) silence: Tally,
     /// Time of the last record that could be read.
     pub(crate) last_time: Option<Timestamp>,
-    gaps: Vec<(u64, String)>,
+    /// Stretches without service, as gap records say, and longer ones that none speaks of.
+    gaps: Vec<String>,
 }
 
 /// Walks the records up to the first that breaks the chain.
@@ -44,11 +48,23 @@ pub(crate) fn walk(entry: &TrailEntry, facts: &TileFacts) -> Walk {
             let reason = format!("time {time} is before {last}, the time of the record before");
             walk.chain.fail(Outcome::Tampered, Failure::new(seq, reason));
         }
+        if let Some(last) = walk.last_time
+            && unsaid(facts, seq, last, time)
+        {
+            walk.gaps.push(format!("record {seq}: {last} to {time}, of which no gap record speaks"));
+        }
         before = record.leaf;
         walk.last_time = Some(time);
     }
     walk.check_silences(facts);
     walk
+}
+
+/// Whether a trail was silent before record `seq` for longer than the daemon leaves unsaid. Between
+/// record 0 and the next lies the ceremony.
+fn unsaid(facts: &TileFacts, seq: u64, last: Timestamp, time: Timestamp) -> bool {
+    let is_gap = || facts.silences.iter().any(|(at, body)| *at == seq && matches!(body, Body::Gap(_)));
+    seq > 1 && time.as_micros().saturating_sub(last.as_micros()) > MAX_SILENCE_MICROS && !is_gap()
 }
 
 impl Walk {
@@ -64,7 +80,7 @@ impl Walk {
                 _ => continue,
             };
             if let Some((to, reason)) = end {
-                self.gaps.push((*seq, format!("record {seq}: {stated} to {to} ({reason})")));
+                self.gaps.push(format!("record {seq}: {stated} to {to} ({reason})"));
             }
             let before = seq.checked_sub(1).and_then(time_of);
             match before {
@@ -90,7 +106,7 @@ impl Walk {
             self.silence.report(name, origin, detail, checks);
             return;
         }
-        let named: Vec<&str> = self.gaps.iter().take(NAMED_GAPS).map(|(_, gap)| gap.as_str()).collect();
+        let named: Vec<&str> = self.gaps.iter().take(NAMED_GAPS).map(String::as_str).collect();
         let more = self.gaps.len().saturating_sub(NAMED_GAPS);
         let more = if more == 0 { String::new() } else { format!(", and {more} more") };
         let detail = format!("{} without service: {}{more}", self.gaps.len(), named.join(", "));

@@ -15,10 +15,10 @@ pub const USAGE: u8 = 64;
 pub enum Outcome {
     /// Everything holds, from the pinned fingerprint on.
     Valid,
-    /// Everything holds together, but no fingerprint was pinned: anyone could have made it.
-    NotAnchored,
     /// Valid, with something that a reader must weigh: a stretch of time without service.
     Reservations,
+    /// Everything holds together, but no fingerprint was pinned: anyone could have made it, gaps and all.
+    NotAnchored,
     /// Something is missing, or the evidence is older than what is known or asked for.
     Incomplete,
     /// Two signed histories of one trail exist, and this evidence is one of them.

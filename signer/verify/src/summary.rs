@@ -87,8 +87,9 @@ fn summary(outcome: Outcome, trails: &[TrailReport], broken: Option<&BrokenRecor
     match (outcome, broken) {
         (Outcome::Valid, _) => format!("VALID: {extent}, proven from the pinned genesis on"),
         (Outcome::NotAnchored, _) => {
+            let reserved = checks.first(Outcome::Reservations).map_or("", |_| ", with reservations");
             format!(
-                "CONSISTENT, NOT ANCHORED: {extent} hold together; pin a genesis fingerprint to know whose they are"
+                "CONSISTENT, NOT ANCHORED: {extent} hold together{reserved}; pin a genesis fingerprint to know whose they are"
             )
         }
         (Outcome::Reservations, _) => format!("VALID WITH RESERVATIONS: {extent}; {why}"),

@@ -95,6 +95,23 @@ fn a_gap_is_a_reservation() {
     let gaps = check(&report, "gaps", Some(DECISIONS));
     assert_eq!(gaps.verdict, Verdict::Noted);
     assert!(gaps.detail.contains("record 3: "), "{}", gaps.detail);
+    // Whoever makes an appliance of their own makes its gaps too: they anchor nothing.
+    let report = verify(&appliance.bundle(), None, &Options::default());
+    assert_eq!((report.outcome, report.exit_code), (Outcome::NotAnchored, 10));
+    assert!(report.summary.contains("hold together, with reservations"), "{}", report.summary);
+}
+
+#[test]
+fn a_silence_that_no_record_speaks_of_is_a_reservation() {
+    for (seconds, outcome) in [(7_400, Outcome::Valid), (7_600, Outcome::Reservations)] {
+        let mut appliance = Appliance::with_records(Algorithm::Ed25519, 3);
+        appliance.clock += seconds;
+        appliance.event(DECISIONS, 3);
+        let report = verify_pinned(&appliance, &appliance.bundle());
+        assert_eq!(report.outcome, outcome, "{seconds} s: {}", text::render(&report));
+        let gaps = check(&report, "gaps", Some(DECISIONS));
+        assert_eq!(gaps.detail.contains("record 3: "), outcome == Outcome::Reservations, "{}", gaps.detail);
+    }
 }
 
 #[test]

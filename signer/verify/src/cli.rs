@@ -1,6 +1,6 @@
 //! The command line: files in, a report out, an exit code.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
@@ -89,8 +89,8 @@ enum Command {
 enum UsageError {
     #[error("cannot read {path}: {error}")]
     Read { path: PathBuf, error: std::io::Error },
-    #[error("{path} has {len} bytes, the bound is {max}")]
-    TooLong { path: PathBuf, len: u64, max: u64 },
+    #[error("{path} has more than {max} bytes, the bound")]
+    TooLong { path: PathBuf, max: u64 },
     #[error("{path} is not a signed checkpoint: {error}")]
     Head { path: PathBuf, error: countersign_trail::checkpoint::CheckpointError },
     #[error("{path}, line {line}: {error}")]
@@ -212,11 +212,15 @@ fn judge_record(proof: &[u8], record_bytes: &[u8], vkey: &VerifierKey) -> (Outco
 
 fn read(path: &Path, max: u64) -> Result<Vec<u8>, UsageError> {
     let failed = |error| UsageError::Read { path: path.to_owned(), error };
-    let len = std::fs::metadata(path).map_err(failed)?.len();
-    if len > max {
-        return Err(UsageError::TooLong { path: path.to_owned(), len, max });
+    let file = std::fs::File::open(path).map_err(failed)?;
+    // Of a pipe it says 0: only reading bounds it.
+    let len = file.metadata().map_err(failed)?.len().min(max);
+    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+    file.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > max {
+        return Err(UsageError::TooLong { path: path.to_owned(), max });
     }
-    std::fs::read(path).map_err(failed)
+    Ok(bytes)
 }
 
 /// A time in the formats' own spelling, or without microseconds, or a day alone (its first moment).

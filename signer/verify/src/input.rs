@@ -26,6 +26,9 @@ pub(crate) struct TrailInput<'a> {
     pub(crate) records: Vec<Option<&'a [u8]>>,
 }
 
+/// Fewer bytes than any record takes in a bundle: its names, kid, `prev` and time alone are more.
+const MIN_ENTRY_LEN: usize = 128;
+
 impl<'a> TrailInput<'a> {
     /// Cuts the records out of the entry bundles, as far as those follow one another from tile 0.
     pub(crate) fn new(origin: Origin, entry: TrailEntry, files: &'a Files<'a>) -> TrailInput<'a> {
@@ -35,8 +38,8 @@ impl<'a> TrailInput<'a> {
             if let TrailFile::Entries(path) = file
                 && path.index() == next
             {
-                cut(bytes, usize::from(path.width()), &mut records);
-                next = if path.is_partial() { u64::MAX } else { next + 1 };
+                let whole = cut(bytes, usize::from(path.width()), &mut records);
+                next = if path.is_partial() || !whole { u64::MAX } else { next + 1 };
             }
         }
         TrailInput { origin, entry, files, records }
@@ -62,15 +65,19 @@ impl<'a> TrailInput<'a> {
 }
 
 /// Cuts a bundle of `width` entries as far as it goes, and fills up with none: where one length is
-/// damaged, the entries before it are still worth reading.
-fn cut<'a>(bytes: &'a [u8], width: usize, records: &mut Vec<Option<&'a [u8]>>) {
+/// damaged, the entries before it are still worth reading. False for a bundle too short for so many
+/// records: it gives one place for each that could be in it and one for the end, so that the memory
+/// for records stays below a few times the bundle's size.
+fn cut<'a>(bytes: &'a [u8], width: usize, records: &mut Vec<Option<&'a [u8]>>) -> bool {
+    let places = width.min(bytes.len() / MIN_ENTRY_LEN + 1);
     let mut rest = Some(bytes);
-    for _ in 0..width {
+    for _ in 0..places {
         let taken = rest.and_then(|rest| rest.split_first_chunk::<2>());
         let taken = taken.and_then(|(length, rest)| rest.split_at_checked(usize::from(u16::from_be_bytes(*length))));
         records.push(taken.map(|(entry, _)| entry));
         rest = taken.map(|(_, after)| after);
     }
+    places == width
 }
 
 /// The trail's checkpoint as it parses; its signature is not verified.
@@ -150,5 +157,27 @@ impl TrailInput<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_gives_no_more_places_than_records_that_could_be_in_it() {
+        let cut = |bytes: &[u8], width| {
+            let mut records = Vec::new();
+            let whole = cut(bytes, width, &mut records);
+            (whole, records.iter().map(|record| record.map(<[u8]>::len)).collect::<Vec<_>>())
+        };
+        assert_eq!(cut(b"", 256), (false, vec![None]));
+        assert_eq!(cut(&[0; 512], 256), (false, vec![Some(0); 5]), "entries of no bytes");
+        let entry = |len: u16| [&len.to_be_bytes()[..], &vec![b'x'; usize::from(len)]].concat();
+        let three = [entry(300), entry(301), entry(302)].concat();
+        assert_eq!(cut(&three, 3), (true, vec![Some(300), Some(301), Some(302)]));
+        // One length is damaged, and places are kept for those behind it.
+        let damaged = [entry(300), vec![0xff, 0xff], entry(301)].concat();
+        assert_eq!(cut(&damaged, 3), (true, vec![Some(300), None, None]));
     }
 }

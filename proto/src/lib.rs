@@ -2,8 +2,10 @@
 //!
 //! - [`v1`]: messages, clients and servers. The comments in the `.proto` files are the reference.
 //! - [`event`]: the one decoding of an event, for daemon and client alike.
+//! - [`codec`]: Protobuf within bounds.
 //! - [`FILE_DESCRIPTOR_SET`]: for server reflection.
 
+pub mod codec;
 pub mod event;
 
 /// Messages, clients and servers of package `countersign.v1`.

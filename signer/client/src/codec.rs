@@ -3,10 +3,10 @@
 use std::marker::PhantomData;
 
 use bytes::{BufMut as _, Bytes};
-use prost::Message;
+use countersign_proto::codec::{BoundedCodec, BoundedDecoder};
+use prost::{Message, Name};
 use tonic::Status;
 use tonic::codec::{Codec, EncodeBuf, Encoder};
-use tonic_prost::{ProstCodec, ProstDecoder};
 
 /// Sends encoded messages, receives `R`.
 pub(crate) struct EncodedCodec<R>(PhantomData<R>);
@@ -17,18 +17,18 @@ impl<R> Default for EncodedCodec<R> {
     }
 }
 
-impl<R: Message + Default + Send + 'static> Codec for EncodedCodec<R> {
+impl<R: Message + Name + Default + Send + 'static> Codec for EncodedCodec<R> {
     type Encode = Bytes;
     type Decode = R;
     type Encoder = Copy;
-    type Decoder = ProstDecoder<R>;
+    type Decoder = BoundedDecoder<R>;
 
     fn encoder(&mut self) -> Copy {
         Copy
     }
 
-    fn decoder(&mut self) -> ProstDecoder<R> {
-        ProstCodec::<(), R>::default().decoder()
+    fn decoder(&mut self) -> BoundedDecoder<R> {
+        BoundedCodec::<(), R>::default().decoder()
     }
 }
 

@@ -229,7 +229,7 @@ impl Inner {
         }
     }
 
-    async fn unary<R: Message + Default + Send + 'static>(
+    async fn unary<R: Message + prost::Name + Default + Send + 'static>(
         &self,
         path: PathAndQuery,
         encoded: Bytes,

@@ -133,7 +133,7 @@ const TABLE: [Row; COUNT] = [
         "The call carries more events than a batch may have.",
         "Send smaller batches."),
     row(R::MessageTooLarge, "MESSAGE_TOO_LARGE", Code::OutOfRange, Denied, None,
-        "The encoded gRPC message is larger than the daemon's bound.",
+        "The encoded gRPC message is larger than the daemon's bound, or has more fields than any honest one of its length.",
         "Send smaller messages."),
     row(R::InvalidLink, "INVALID_LINK", Code::InvalidArgument, Denied, None,
         "A link names no stored record of a trail that the caller may write.",

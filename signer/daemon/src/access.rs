@@ -173,16 +173,25 @@ impl Access {
         self.entries.get(peer.spiffe_id()).ok_or_else(unknown)
     }
 
+    /// Is the caller a gateway? What it may write to is [`Access::authorise_write`]'s question.
+    ///
+    /// # Errors
+    /// Any [`Denied`] but [`Denied::NotGranted`].
+    pub fn authorise_gateway(&self, peer: Option<&Peer>, now: Timestamp) -> Result<Caller, Denied> {
+        let entry = self.entry(peer, now)?;
+        match entry.caller.role {
+            Role::Gateway => Ok(entry.caller.clone()),
+            Role::Auditor | Role::Administrator | Role::Operator => Err(entry.forbidden("sign")),
+        }
+    }
+
     /// May the caller append to `trail`? Ask again for each message of a stream.
     ///
     /// # Errors
     /// Any [`Denied`].
     pub fn authorise_write(&self, peer: Option<&Peer>, now: Timestamp, trail: &Origin) -> Result<Caller, Denied> {
-        let entry = self.entry(peer, now)?;
-        match entry.caller.role {
-            Role::Gateway => entry.granted(trail),
-            Role::Auditor | Role::Administrator | Role::Operator => Err(entry.forbidden("sign")),
-        }
+        self.authorise_gateway(peer, now)?;
+        self.entry(peer, now)?.granted(trail)
     }
 
     /// May the caller read heads, proofs and records of `trail` (the admin trail too), and whose

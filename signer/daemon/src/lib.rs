@@ -19,6 +19,7 @@
 //! | [`fsck`] | everything derived again from the store |
 //! | [`genesis`] | the first ceremony: init and seal |
 //! | [`http`] | metrics, readiness, and what is public |
+//! | [`intake`] | what a call holds before it is decoded and until it is answered |
 //! | [`limits`] | how much may be in flight, and how fast |
 //! | [`logging`] | structured logs |
 //! | [`metrics`] | counters and histograms |
@@ -48,6 +49,7 @@ pub mod fail;
 pub mod fsck;
 pub mod genesis;
 pub mod http;
+pub mod intake;
 pub mod limits;
 pub mod logging;
 pub mod metrics;

@@ -3,6 +3,7 @@
 //! Nothing here waits: a call is admitted now or refused now, with a time to come back.
 //! - in flight: a budget of events and one of bytes for the whole daemon, of which one client holds
 //!   at most its share ([`Reason::Overloaded`]);
+//! - arriving: bytes of messages that are not yet decoded, with the same bounds again;
 //! - rate: events a second per client, with a burst ([`Reason::RateLimited`]; GCRA).
 
 use std::collections::HashMap;
@@ -77,12 +78,14 @@ impl InFlight {
 
 struct Client<C: Clock> {
     held: Arc<InFlight>,
+    arriving: Arc<Budget>,
     rate: RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>,
 }
 
 /// Decides whether a call's events are taken in. One for the daemon; shared by reference.
 pub struct Admission<C: Clock = DefaultClock> {
     total: Arc<InFlight>,
+    arriving: Arc<Budget>,
     clients: HashMap<MemberId, Client<C>>,
     clock: C,
     burst: u32,
@@ -112,10 +115,12 @@ impl<C: Clock + Clone> Admission<C> {
         let quota = Quota::per_second(positive(limits.rate_per_client)).allow_burst(positive(limits.burst_per_client));
         let client = |id| {
             let held = Arc::new(InFlight::new(share(limits.inflight_records), share(limits.inflight_bytes)));
-            (id, Client { held, rate: RateLimiter::direct_with_clock(quota, clock.clone()) })
+            let arriving = Arc::new(Budget::new(share(limits.inflight_bytes)));
+            (id, Client { held, arriving, rate: RateLimiter::direct_with_clock(quota, clock.clone()) })
         };
         Admission {
             total: Arc::new(InFlight::new(limits.inflight_records, limits.inflight_bytes)),
+            arriving: Arc::new(Budget::new(limits.inflight_bytes)),
             clients: clients.into_iter().map(client).collect(),
             burst: limits.burst_per_client,
             clock,
@@ -154,6 +159,16 @@ impl<C: Clock + Clone> Admission<C> {
         Ok(permit)
     }
 
+    /// What a call of this client counts its arriving messages with.
+    ///
+    /// # Errors
+    /// NOT_GRANTED for a member that is no client here.
+    pub fn arriving(&self, client: &MemberId) -> Result<Arriving, Refusal> {
+        let state = self.clients.get(client);
+        let state = state.ok_or_else(|| Refusal::new(Reason::NotGranted, format_args!("{client} is not a gateway")))?;
+        Ok(Arriving { total: self.arriving.clone(), client: state.arriving.clone(), bytes: 0 })
+    }
+
     fn check_rate(&self, client: &MemberId, state: &Client<C>, records: usize) -> Result<(), Refusal> {
         let Some(count) = u32::try_from(records).ok().and_then(NonZeroU32::new) else {
             return if records == 0 { Ok(()) } else { Err(self.beyond_burst(records)) };
@@ -180,21 +195,55 @@ impl<C: Clock + Clone> Admission<C> {
     }
 }
 
-impl Permit {
-    /// Splits off a part that is given back on its own, at most what is left.
-    pub fn split(&mut self, records: usize, bytes: usize) -> Permit {
-        let records = records.min(self.records);
-        let bytes = bytes.min(self.bytes);
-        self.records -= records;
-        self.bytes -= bytes;
-        Permit { total: self.total.clone(), client: self.client.clone(), records, bytes }
-    }
-}
-
 impl Drop for Permit {
     fn drop(&mut self) {
         self.total.give_back(self.records, self.bytes);
         self.client.give_back(self.records, self.bytes);
+    }
+}
+
+/// Bytes of one call's messages that are not yet decoded; given back when dropped.
+#[derive(Debug)]
+pub struct Arriving {
+    total: Arc<Budget>,
+    client: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Arriving {
+    /// Takes `more` bytes.
+    ///
+    /// # Errors
+    /// OVERLOADED.
+    pub fn take(&mut self, more: usize) -> Result<(), Refusal> {
+        if !self.client.try_take(more) {
+            let used = self.client.used();
+            let message =
+                format_args!("{used} bytes of your messages are arriving, and there is no room for {more} more");
+            return Err(Refusal::new(Reason::Overloaded, message));
+        }
+        if !self.total.try_take(more) {
+            self.client.give_back(more);
+            let used = self.total.used();
+            let message = format_args!("{used} bytes of messages are arriving, and there is no room for {more} more");
+            return Err(Refusal::new(Reason::Overloaded, message));
+        }
+        self.bytes += more;
+        Ok(())
+    }
+
+    /// Gives back all but `bytes`.
+    pub fn keep(&mut self, bytes: usize) {
+        let spare = self.bytes.saturating_sub(bytes);
+        self.total.give_back(spare);
+        self.client.give_back(spare);
+        self.bytes -= spare;
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.keep(0);
     }
 }
 

@@ -64,9 +64,9 @@ bounded! {
         message_bytes: usize = 8_388_608, 4_194_304 to 67_108_864;
         /// Most events of one call or stream message.
         batch_records: usize = 4_096, 1 to 4_096;
-        /// Most events in the daemon that are not yet answered, of all callers together.
+        /// Most events in the daemon whose answers have not left, of all callers together.
         inflight_records: usize = 65_536, 1 to 1_048_576;
-        /// Most bytes of such events, as encoded.
+        /// Most bytes of such events, as encoded; and as many again of messages that have not come whole.
         inflight_bytes: usize = 268_435_456, 8_388_608 to 17_179_869_184;
         /// Most of both budgets that one client may hold, in per cent.
         client_share_percent: u32 = 50, 1 to 100;

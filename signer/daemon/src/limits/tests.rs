@@ -72,18 +72,21 @@ fn the_rate_says_when_to_come_back() {
 }
 
 #[test]
-fn a_split_permit_gives_back_each_part_once() {
+fn arriving_bytes_have_a_share_of_their_own() {
     let (admission, _) = admission(&limits());
-    let mut permit = admission.admit(&id("a"), 3, 30).unwrap();
-    let one = permit.split(1, 10);
-    let rest = permit.split(9, 90);
-    assert_eq!(admission.in_flight(), (3, 30));
-    drop(one);
-    assert_eq!(admission.in_flight(), (2, 20));
-    drop(permit);
-    assert_eq!(admission.in_flight(), (2, 20));
-    drop(rest);
-    assert_eq!(admission.in_flight(), (0, 0));
+    let _decoded = admission.admit(&id("a"), 1, 500).unwrap();
+    let (mut one, mut other) = (admission.arriving(&id("a")).unwrap(), admission.arriving(&id("a")).unwrap());
+    one.take(300).unwrap();
+    one.take(300).unwrap();
+    assert_eq!(other.take(1).unwrap_err().reason(), Reason::Overloaded, "the share is 600");
+    let mut b = admission.arriving(&id("b")).unwrap();
+    b.take(400).unwrap();
+    assert_eq!(b.take(1).unwrap_err().reason(), Reason::Overloaded, "all have 1,000");
+    one.keep(200);
+    other.take(400).unwrap();
+    drop((one, other, b));
+    admission.arriving(&id("b")).unwrap().take(600).unwrap();
+    assert_eq!(admission.arriving(&id("nobody")).unwrap_err().reason(), Reason::NotGranted);
 }
 
 proptest! {

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tonic::transport::Server;
-use tower::util::MapResponseLayer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use super::start::Started;
 use super::{RunError, clockwatch};
@@ -19,15 +19,18 @@ use crate::appliance::Appliance;
 use crate::config::Config;
 use crate::decoding;
 use crate::http;
+use crate::intake;
 use crate::service::audit::Audit;
 use crate::service::public::{Health, Public};
 use crate::service::signing::Signing;
 use crate::tls::{AcceptSettings, Tls, accept_loop, client_roots};
 
-/// HTTP/2 windows: a stream's covers two of the largest answers in flight, a connection's several
-/// streams.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// HTTP/2 windows: what a caller may send on before it is read. They bound what a connection holds that
+/// nobody has looked at.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// The largest request to the auditors' service: names, numbers and a page token.
+const MAX_AUDIT_REQUEST_BYTES: usize = 64 << 10;
 /// Headers of one call: metadata and a trace context, with room.
 const MAX_HEADERS_BYTES: u32 = 16 << 10;
 /// How often gRPC health and metrics look at the tokens.
@@ -124,8 +127,8 @@ async fn grpc(
     let signing = SigningServiceServer::new(Signing::new(appliance.clone()))
         .max_decoding_message_size(limits.message_bytes)
         .max_encoding_message_size(2 * limits.message_bytes);
-    let audit = AuditServiceServer::new(Audit::new(appliance))
-        .max_decoding_message_size(limits.message_bytes)
+    let audit = AuditServiceServer::new(Audit::new(appliance.clone()))
+        .max_decoding_message_size(MAX_AUDIT_REQUEST_BYTES)
         .max_encoding_message_size(2 * limits.message_bytes);
     let reflection = config.listen.reflection.then(|| {
         let builder = tonic_reflection::server::Builder::configure();
@@ -139,8 +142,12 @@ async fn grpc(
         }
         None => None,
     };
+    let message_bytes = limits.message_bytes;
+    let arriving = move |request| intake::arriving(&appliance, message_bytes, request);
     Server::builder()
         .layer(MapResponseLayer::new(decoding::with_reason))
+        .layer(MapResponseLayer::new(intake::leaving))
+        .layer(MapRequestLayer::new(arriving))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits.streams_per_connection)

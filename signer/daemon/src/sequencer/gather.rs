@@ -19,7 +19,7 @@ type ControlReply = oneshot::Sender<Result<(u64, Hash), Refusal>>;
 /// Somebody who waits for a batch.
 pub(super) enum Waiter {
     /// A group, with the places of its events.
-    Group { places: Vec<Place>, reply: oneshot::Sender<Result<GroupAnswer, Refusal>>, permit: Box<dyn Send> },
+    Group { places: Vec<Place>, reply: oneshot::Sender<Result<GroupAnswer, Refusal>>, permit: Arc<dyn Send + Sync> },
     /// Whoever asked for a control record, at this index of the batch.
     Control { index: usize, reply: ControlReply },
 }

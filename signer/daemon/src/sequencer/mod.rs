@@ -79,7 +79,7 @@ pub struct Group {
     /// Where the answer goes.
     pub reply: oneshot::Sender<Result<GroupAnswer, Refusal>>,
     /// The in-flight budget that it holds until it is answered.
-    pub permit: Box<dyn Send>,
+    pub permit: Arc<dyn Send + Sync>,
 }
 
 /// The answer to a group whose records are durable and signed.

@@ -22,6 +22,8 @@ use super::submit::{self, Answered, Offer, Pending};
 use super::{answer, held, timeout};
 use crate::appliance::Appliance;
 use crate::decoding;
+use crate::intake::Leaving;
+use crate::limits::Permit;
 use crate::logging::call_span;
 use crate::peer::Peer;
 use crate::reason::{Outcome, Reason, Refusal};
@@ -109,7 +111,7 @@ struct Begun {
 impl Begun {
     /// Waits for its answers and makes their proofs.
     async fn finish(self) -> Result<Signed, Refusal> {
-        let trail = self.pending.trail().clone();
+        let (trail, permit) = (self.pending.trail().clone(), self.pending.permit());
         let answers = self.pending.finish().await;
         let metrics = &self.appliance.metrics;
         let signed = answers.iter().filter(|one| one.is_ok()).count() as u64;
@@ -118,7 +120,7 @@ impl Begun {
             metrics.records(&trail.facts().origin, &self.client, refusal.reason().outcome(), 1);
         }
         let proofs = answer::proofs(&self.appliance.store, &trail, answers.iter().flatten()).await?;
-        Ok(Signed { answers, proofs })
+        Ok(Signed { answers, proofs, permit })
     }
 }
 
@@ -126,17 +128,20 @@ impl Begun {
 struct Signed {
     answers: Vec<Result<Answered, Refusal>>,
     proofs: Vec<countersign_proto::v1::Proof>,
+    /// Held until they have left.
+    permit: Arc<Permit>,
 }
 
 impl Signed {
-    fn into_response(self) -> SignBatchResponse {
+    /// The answer, and what its events hold.
+    fn into_response(self) -> (SignBatchResponse, Arc<Permit>) {
         let answers = self.answers.iter().map(|one| Answer {
             outcome: Some(match one {
                 Ok(answered) => AnswerOutcome::Signed(answer::signed(answered)),
                 Err(refusal) => AnswerOutcome::Refused(refusal.to_refused()),
             }),
         });
-        SignBatchResponse { answers: answers.collect(), proofs: self.proofs }
+        (SignBatchResponse { answers: answers.collect(), proofs: self.proofs }, self.permit)
     }
 }
 
@@ -150,6 +155,13 @@ fn peer_of<T>(request: &Request<T>) -> Option<Peer> {
     request.extensions().get::<Peer>().cloned()
 }
 
+/// A response whose events are in flight until it has left.
+fn with_permit<T>((response, permit): (T, Arc<Permit>)) -> Response<T> {
+    let mut response = Response::new(response);
+    response.extensions_mut().insert(Leaving::new(permit));
+    response
+}
+
 type Answers = Pin<Box<dyn Stream<Item = Result<SignBatchResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -161,10 +173,11 @@ impl SigningService for Signing {
         let request = SignBatchRequest { trail, events: event.into_iter().collect(), held };
         let result = self.batch(peer.as_ref(), request, deadline).instrument(span).await.and_then(|mut signed| {
             let answered = signed.answers.pop().unwrap_or_else(|| Err(Refusal::from(Reason::Internal)))?;
-            Ok(SignResponse { signed: Some(answer::signed(&answered)), proof: signed.proofs.pop() })
+            let response = SignResponse { signed: Some(answer::signed(&answered)), proof: signed.proofs.pop() };
+            Ok(with_permit((response, signed.permit)))
         });
         self.appliance.metrics.operation("Sign", result.as_ref().map(|_| ()).map_err(Refusal::reason));
-        Ok(Response::new(result?))
+        Ok(result?)
     }
 
     async fn sign_batch(&self, request: Request<SignBatchRequest>) -> Result<Response<SignBatchResponse>, Status> {
@@ -172,7 +185,7 @@ impl SigningService for Signing {
         let span = call_span("SignBatch", request.metadata(), peer.as_ref());
         let result = self.batch(peer.as_ref(), request.into_inner(), deadline).instrument(span).await;
         self.appliance.metrics.operation("SignBatch", result.as_ref().map(|_| ()).map_err(Refusal::reason));
-        Ok(Response::new(result?.into_response()))
+        Ok(with_permit(result?.into_response()))
     }
 
     type SignStreamStream = Answers;
@@ -216,7 +229,9 @@ impl SigningService for Signing {
             .instrument(span),
         );
         let gone = |_| Status::from(Refusal::from(Reason::Internal));
-        let answers = ReceiverStream::new(answers).then(move |answer| async move { answer.await.map_err(gone)? });
+        // An answer that is taken from here is written out; until then its events are in flight.
+        let answers = ReceiverStream::new(answers)
+            .then(move |answer| async move { answer.await.map_err(gone)?.map(|(response, _permit)| response) });
         Ok(Response::new(Box::pin(answers)))
     }
 }

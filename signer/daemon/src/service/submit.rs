@@ -77,10 +77,12 @@ pub struct Pending {
     /// Events whose answer is a stored record: their place here and its sequence number.
     repeats: Vec<(usize, u64)>,
     waiting: Vec<(Vec<usize>, Result<GroupReceiver, Refusal>)>,
+    permit: Arc<Permit>,
 }
 
 /// Decodes `events` and hands them to the sequencer. The next call's events come after these.
-pub async fn begin(offer: Offer, events: Vec<v1::Event>, mut permit: Permit) -> Result<Pending, Refusal> {
+pub async fn begin(offer: Offer, events: Vec<v1::Event>, permit: Permit) -> Result<Pending, Refusal> {
+    let permit = Arc::new(permit);
     let offered = Instant::now();
     let checked_at = offer.trail.now().signed;
     let (decoded, sorted) = sort(&offer, events).await?;
@@ -100,13 +102,11 @@ pub async fn begin(offer: Offer, events: Vec<v1::Event>, mut permit: Permit) -> 
     while !fresh.is_empty() {
         let rest = fresh.split_off(fresh.len().min(offer.trail.max_group()));
         let (places, events): (Vec<usize>, Vec<Prepared>) = std::mem::replace(&mut fresh, rest).into_iter().unzip();
-        let bytes = events.iter().map(|event| event.weight).sum();
-        let permit = Box::new(permit.split(events.len(), bytes));
         let (reply, answer) = oneshot::channel();
-        let group = Group { events, checked_at, deadline: offer.deadline, offered, reply, permit };
+        let group = Group { events, checked_at, deadline: offer.deadline, offered, reply, permit: permit.clone() };
         waiting.push((places, offer.trail.offer(group).map(|()| answer)));
     }
-    Ok(Pending { offer, decoded, answers, repeats, waiting })
+    Ok(Pending { offer, decoded, answers, repeats, waiting, permit })
 }
 
 impl Pending {
@@ -115,9 +115,14 @@ impl Pending {
         &self.offer.trail
     }
 
+    /// What the events hold, until their answers have left.
+    pub fn permit(&self) -> Arc<Permit> {
+        self.permit.clone()
+    }
+
     /// Waits until every event is durable and signed, or refused; the answers are in their order.
     pub async fn finish(self) -> Vec<Result<Answered, Refusal>> {
-        let Pending { offer, decoded, mut answers, mut repeats, waiting } = self;
+        let Pending { offer, decoded, mut answers, mut repeats, waiting, permit: _permit } = self;
         for (places, answer) in waiting {
             let answer = match answer {
                 Ok(answer) => in_time(offer.deadline, answer).await,

@@ -313,7 +313,7 @@ impl Bench {
     pub(super) fn offer(&self, n: u64, checked_at: u64, deadline: Option<Instant>) -> Offered {
         let (reply, answer) = oneshot::channel();
         let events = vec![prepared(n)];
-        let group = Group { events, checked_at, deadline, offered: Instant::now(), reply, permit: Box::new(()) };
+        let group = Group { events, checked_at, deadline, offered: Instant::now(), reply, permit: Arc::new(()) };
         Offered(self.handle.offer(group).map(|()| answer))
     }
 

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_hsm::Marked;
 use countersign_trail::admin::{AdminError, AdminState};
 use countersign_trail::archive::ArchiveError;
 use countersign_trail::checkpoint::{CheckpointError, SignedCheckpoint};
@@ -39,6 +40,7 @@ use crate::appliance::Appliance;
 use crate::documents::StoredDocuments;
 use crate::reason::{Reason, Refusal};
 use crate::sequencer::TrailHandle;
+use crate::signer::refusal;
 use crate::store::sqlite::reader::Reader;
 use crate::store::{AppendError, ReadError, SignedNote, Store};
 
@@ -293,7 +295,10 @@ impl Job {
             bytes
         };
         let runtime = &self.sink.runtime;
-        let (_, payload) = runtime.block_on(self.appliance.store.next_statement(kid.to_string(), payload))?;
+        // A store that was moved back has forgotten numbers; the worker's mark has not.
+        let mark = runtime.block_on(self.appliance.record_token.pool().mark(&Marked::statements(&kid)));
+        let above = mark.map_err(refusal)?.map_or(0, |mark| mark.size);
+        let (_, payload) = runtime.block_on(self.appliance.store.next_statement(kid.to_string(), above, payload))?;
         let gone = || AppendError::Unknown("the statement was not made".to_owned());
         let writer = makes.try_recv().map_err(|_| gone())??;
         let message = dsse::pae(STATEMENT_PAYLOAD_TYPE, &payload);

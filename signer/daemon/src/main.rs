@@ -142,7 +142,7 @@ fn act(cli: Cli) -> anyhow::Result<()> {
                 Ok(run::clockwatch::confirm(&config.data_dir)?)
             }
             Some(Command::MarkConfirm) => {
-                println!("{}", run::mark::confirm(&config).await?);
+                run::mark::confirm(&config).await?.iter().for_each(|line| println!("{line}"));
                 Ok(())
             }
             Some(Command::HsmWorker) => Ok(()),

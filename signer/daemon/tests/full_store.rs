@@ -148,7 +148,7 @@ fn what_is_in_flight_is_finished_from_the_reserve() {
 
         // New work needs room that is not there; the reserve is not for it.
         assert_full(store.append(intent(3, 0, 10)).await);
-        assert_full(store.next_statement("kid".to_owned(), |_| Bytes::from_static(b"payload")).await);
+        assert_full(store.next_statement("kid".to_owned(), 0, |_| Bytes::from_static(b"payload")).await);
         assert_eq!(shares(disk), 3);
 
         // The largest outcome takes one share.
@@ -179,7 +179,7 @@ fn what_is_in_flight_is_finished_from_the_reserve() {
         assert_eq!(shares(disk), 3);
         store.append(outcome(3, 0, 10)).await.unwrap();
         assert_eq!(sizes(&store)[2], (10, 10, false));
-        assert_eq!(store.next_statement("kid".to_owned(), |_| Bytes::new()).await.unwrap().0, 1);
+        assert_eq!(store.next_statement("kid".to_owned(), 0, |_| Bytes::new()).await.unwrap().0, 1);
     });
 }
 

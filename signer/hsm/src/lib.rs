@@ -51,7 +51,7 @@ pub use config::{
 pub use error::{HsmError, MAX_DETAIL_BYTES, Reason};
 pub use latch::{PinClear, consume_pin_cleared_marker, pin_clear, pin_cleared_marker};
 pub use mac::{MAC_BYTES, create_mac_key};
-pub use mark::Mark;
+pub use mark::{Mark, Marked};
 pub use pin::MAX_PIN_BYTES;
 pub use pool::{Pool, PoolCounters, PoolSpec, PoolState, Signing};
 pub use worker::worker_main;

@@ -1,14 +1,16 @@
-//! The mark: the newest admin checkpoint whose signing was begun, durable before the token is asked.
+//! The mark: the newest admin checkpoint, and the newest statement of a key, whose signing was begun;
+//! durable before the token is asked.
 //!
 //! A worker's guard ends with its process, and the clients of a gateway's trail hold its newest head.
-//! Nobody holds the admin trail's. So workers keep one file per token serial, `<state dir>/<serial>.mark`,
+//! Nobody holds the admin trail's, nor the number of the newest statement. So workers keep one file per token serial, `<state dir>/<serial>.mark`,
 //! shared by all workers of the token:
 //!
 //! ```text
-//! {"v":1,"serial":"…","marks":[{"origin":"…","size":3,"input":"<SHA-256 of the checkpoint's text>"}]}
+//! {"v":1,"serial":"…","marks":[{"of":"…","size":3,"input":"<SHA-256 of the message>"}]}
 //! <HMAC over the serial and that line, 64 hexadecimal digits>
 //! ```
-//! Each line ends with a line feed. The file has one spelling, and any other byte is refused. It is
+//! A mark is of an admin trail, by its origin, its size that of the checkpoint; or of the statements of a
+//! key, by its kid, its size the statement's number. Each line ends with a line feed. The file has one spelling, and any other byte is refused. It is
 //! replaced by rename, with an exclusive lock on `<serial>.mark.lock` around read, decision and write.
 //!
 //! | what is to be signed | what follows |
@@ -28,6 +30,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use countersign_trail::hash::Hash;
+use countersign_trail::keys::Kid;
 use countersign_trail::origin::Origin;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
@@ -37,23 +40,65 @@ use crate::files;
 use crate::latch::hex;
 use crate::mac::MacKey;
 
-/// Most trails in a mark file. An instance has one admin trail, and a token one instance.
+/// Most marks in a file. An instance has one admin trail and one evidence key, and a token one instance.
 const MAX_MARKS: usize = 16;
-/// Longest mark file, in bytes. Each of 16 marks has at most 316: the origin 200, the size 20 digits,
-/// the hash 64, and 32 around them; with 15 commas 5,071. Around them 30, the serial's 16 bytes with 6
-/// for each as JSON may escape it, the MAC 64, two line feeds: 192. In all 5,263.
+/// Longest mark file, in bytes. Each of 16 marks has at most 312: the origin 200, the size 20 digits,
+/// the hash 64, and 28 around them; with 15 commas 5,007. Around them 30, the serial's 16 bytes with 6
+/// for each as JSON may escape it, the MAC 64, two line feeds: 192. In all 5,199.
 const MAX_FILE_BYTES: u64 = 8192;
 const VERSION: u8 = 1;
 
-/// The newest admin checkpoint of a trail whose signing was begun.
+/// What a mark is of: an admin trail's checkpoints, or a key's statements. The grammars of origins and kids
+/// have nothing in common.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Marked(String);
+
+impl Marked {
+    /// The checkpoints of an admin trail.
+    pub fn checkpoints(origin: &Origin) -> Marked {
+        Marked(origin.to_string())
+    }
+
+    /// The statements of an evidence key.
+    pub fn statements(kid: &Kid) -> Marked {
+        Marked(kid.to_string())
+    }
+}
+
+impl TryFrom<String> for Marked {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Marked, &'static str> {
+        if Origin::parse(&text).is_ok() || text.parse::<Kid>().is_ok() {
+            Ok(Marked(text))
+        } else {
+            Err("neither an origin nor a kid")
+        }
+    }
+}
+
+impl From<Marked> for String {
+    fn from(marked: Marked) -> String {
+        marked.0
+    }
+}
+
+impl std::fmt::Display for Marked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The newest position whose signing was begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mark {
-    /// The trail.
-    pub origin: Origin,
-    /// The checkpoint's size.
+    /// What it is of.
+    pub of: Marked,
+    /// The checkpoint's size, or the statement's number.
     pub size: u64,
-    /// SHA-256 of the checkpoint's text.
+    /// SHA-256 of the message.
     pub input: Hash,
 }
 
@@ -62,11 +107,11 @@ pub struct Mark {
 struct Content {
     v: u8,
     serial: String,
-    /// One for each origin.
+    /// One for each thing that is marked.
     marks: Vec<Mark>,
 }
 
-/// Lets a checkpoint be signed, or says why not; the mark is durable on return.
+/// Lets a message be signed, or says why not; the mark is durable on return.
 pub(crate) fn begin(state_dir: &Path, mac: &MacKey, mark: Mark) -> Result<(), HsmError> {
     let file = MarkFile::lock(state_dir, mac)?;
     let mut content = file.load()?;
@@ -77,10 +122,10 @@ pub(crate) fn begin(state_dir: &Path, mac: &MacKey, mark: Mark) -> Result<(), Hs
     files::sync_parent(&file.path)
 }
 
-/// The mark of a trail; none when none of its checkpoints was begun.
-pub(crate) fn get(state_dir: &Path, mac: &MacKey, origin: &Origin) -> Result<Option<Mark>, HsmError> {
+/// The mark of a trail or a key; none when nothing of it was begun.
+pub(crate) fn get(state_dir: &Path, mac: &MacKey, of: &Marked) -> Result<Option<Mark>, HsmError> {
     let content = MarkFile::lock(state_dir, mac)?.load()?;
-    Ok(content.marks.into_iter().find(|mark| mark.origin == *origin))
+    Ok(content.marks.into_iter().find(|mark| mark.of == *of))
 }
 
 /// Makes an empty mark file, in the place of any other. The caller has made sure that the token has no
@@ -90,7 +135,7 @@ pub(crate) fn create(state_dir: &Path, mac: &MacKey) -> Result<(), HsmError> {
     file.store(&file.empty())
 }
 
-/// Sets the mark of a trail, also where the file is missing or damaged. It never moves back.
+/// Sets a mark, also where the file is missing or damaged. It never moves back.
 pub(crate) fn confirm(state_dir: &Path, mac: &MacKey, mark: Mark) -> Result<(), HsmError> {
     let file = MarkFile::lock(state_dir, mac)?;
     let mut content = file.load().unwrap_or_else(|_| file.empty());
@@ -99,11 +144,11 @@ pub(crate) fn confirm(state_dir: &Path, mac: &MacKey, mark: Mark) -> Result<(), 
 }
 
 impl Content {
-    /// Moves the mark of a trail forward; false when it stands there already.
+    /// Moves a mark forward; false when it stands there already.
     fn advance(&mut self, mark: Mark) -> Result<bool, HsmError> {
-        let Some(known) = self.marks.iter_mut().find(|known| known.origin == mark.origin) else {
+        let Some(known) = self.marks.iter_mut().find(|known| known.of == mark.of) else {
             if self.marks.len() >= MAX_MARKS {
-                return Err(HsmError::new(Reason::TooLarge, format!("marks of more than {MAX_MARKS} trails")));
+                return Err(HsmError::new(Reason::TooLarge, format!("more than {MAX_MARKS} marks")));
             }
             self.marks.push(mark);
             return Ok(true);
@@ -119,7 +164,7 @@ impl Content {
             Ordering::Equal => (Reason::PositionConflict, "signing another input was begun for"),
             Ordering::Less => (Reason::PositionStale, "the mark lies beyond"),
         };
-        let text = format!("{what} checkpoint {} {}; the mark is at size {}", mark.origin, mark.size, known.size);
+        let text = format!("{what} number {} of {}; the mark is at {}", mark.size, mark.of, known.size);
         Err(HsmError::new(reason, text))
     }
 }

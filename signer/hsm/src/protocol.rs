@@ -13,13 +13,12 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 use countersign_trail::keys::Kid;
-use countersign_trail::origin::Origin;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::{GeneratedKey, KeyBinding, KeySpec, ListedObject, RecoveryProof, TokenConfig, TokenInfo};
 use crate::error::HsmError;
-use crate::mark::Mark;
+use crate::mark::{Mark, Marked};
 
 /// Longest frame, in bytes.
 pub(crate) const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
@@ -113,7 +112,7 @@ pub(crate) enum Call {
     /// Answer: `Listed`, every object with a label of ours.
     List,
     /// Answer: `Marked`, the mark of an admin trail.
-    Mark(Origin),
+    Mark(Marked),
     /// Makes an empty mark file, while the token holds no key of ours. Answer: `Done`.
     CreateMark,
     /// Sets a mark on an operator's word. Answer: `Done`.

@@ -11,7 +11,7 @@ use common::{INSTANCE, MODULE, Token, binding, checkpoint, generate, item, ready
 use countersign_faulty_transcript::{
     Action, ENV_DIR, ENV_MODULE, Function, Rule, Transcript, Which, calls, find_library, write_control,
 };
-use countersign_hsm::{HsmError, KeyBinding, Mark, Pool, Reason, RecoveryProof, SignItem};
+use countersign_hsm::{HsmError, KeyBinding, Mark, Marked, Pool, Reason, RecoveryProof, SignItem};
 use countersign_trail::hash::Hash;
 use countersign_trail::keys::Algorithm;
 use countersign_trail::signing::Purpose;
@@ -32,8 +32,12 @@ fn file(token: &Token) -> PathBuf {
     token.path("state").join(format!("{}.mark", token.serial))
 }
 
+fn marked() -> Marked {
+    Marked::checkpoints(&trail())
+}
+
 fn mark(size: u64, variant: u8) -> Mark {
-    Mark { origin: trail(), size, input: Hash::of(&checkpoint(size, variant)) }
+    Mark { of: marked(), size, input: Hash::of(&checkpoint(size, variant)) }
 }
 
 async fn sign(pool: &Pool, key: &KeyBinding, size: u64, variant: u8) -> Result<Vec<u8>, HsmError> {
@@ -52,7 +56,7 @@ async fn an_admin_checkpoint_takes_one_input_over_restarts_of_the_workers() {
     let (token, key) = admin_token().await;
     let pool = token.start(vec![key.clone()]);
     ready(&pool).await;
-    assert_eq!(pool.mark(&trail()).await.unwrap(), None, "a probe is no checkpoint");
+    assert_eq!(pool.mark(&marked()).await.unwrap(), None, "a probe is no checkpoint");
     for size in [1, 2] {
         sign(&pool, &key, size, 1).await.unwrap();
     }
@@ -63,7 +67,7 @@ async fn an_admin_checkpoint_takes_one_input_over_restarts_of_the_workers() {
     // New workers, whose guards know nothing; sizes 2 and 3 are of different ones.
     let pool = token.start(vec![key.clone()]);
     ready(&pool).await;
-    assert_eq!(pool.mark(&trail()).await.unwrap(), Some(mark(3, 1)));
+    assert_eq!(pool.mark(&marked()).await.unwrap(), Some(mark(3, 1)));
     assert_eq!(reason(sign(&pool, &key, 3, 2).await), Reason::PositionConflict);
     pool.shutdown().await;
     let pool = token.start(vec![key.clone()]);
@@ -76,9 +80,9 @@ async fn an_admin_checkpoint_takes_one_input_over_restarts_of_the_workers() {
         let recovered = SignItem { kid: key.kid, message: checkpoint(1, variant).into(), recovery };
         assert_eq!(reason(pool.sign(vec![recovered]).await), Reason::PositionStale);
     }
-    assert_eq!(pool.mark(&trail()).await.unwrap(), Some(mark(3, 1)), "a refusal moves nothing");
+    assert_eq!(pool.mark(&marked()).await.unwrap(), Some(mark(3, 1)), "a refusal moves nothing");
     sign(&pool, &key, 4, 2).await.unwrap();
-    assert_eq!(pool.mark(&trail()).await.unwrap(), Some(mark(4, 2)));
+    assert_eq!(pool.mark(&marked()).await.unwrap(), Some(mark(4, 2)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +99,7 @@ async fn without_an_authentic_mark_no_admin_checkpoint_is_signed() {
             None => std::fs::remove_file(file(&token)).unwrap(),
         }
         assert_eq!(reason(sign(&pool, &key, 2, 1).await), Reason::MarkState);
-        assert_eq!(reason(pool.mark(&trail()).await), Reason::MarkState);
+        assert_eq!(reason(pool.mark(&marked()).await), Reason::MarkState);
         assert_eq!(reason(pool.create_mark().await), Reason::HsmRejected, "not while the token has keys");
         pool.probe().await.unwrap();
     }
@@ -105,7 +109,7 @@ async fn without_an_authentic_mark_no_admin_checkpoint_is_signed() {
     sign(&pool, &key, 2, 1).await.unwrap();
     assert_eq!(reason(pool.confirm_mark(mark(1, 1)).await), Reason::PositionStale);
     assert_eq!(reason(pool.confirm_mark(mark(2, 2)).await), Reason::PositionConflict);
-    assert_eq!(pool.mark(&trail()).await.unwrap(), Some(mark(2, 1)));
+    assert_eq!(pool.mark(&marked()).await.unwrap(), Some(mark(2, 1)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +131,7 @@ async fn the_mark_is_there_before_the_token_is_asked() {
     write_control(&faults, &[rule]).unwrap();
     assert_eq!(reason(sign(&pool, &key, 1, 1).await), Reason::HsmUnavailable);
     ready(&pool).await;
-    assert_eq!(pool.mark(&trail()).await.unwrap(), Some(mark(1, 1)));
+    assert_eq!(pool.mark(&marked()).await.unwrap(), Some(mark(1, 1)));
     assert_eq!(reason(sign(&pool, &key, 1, 2).await), Reason::PositionConflict);
     sign(&pool, &key, 1, 1).await.unwrap();
     let inputs = |variant| {

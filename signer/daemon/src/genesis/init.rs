@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign_hsm::{KeyBinding, KeySpec, ListedObject, Pool, WorkerUser, create_mac_key};
+use countersign_hsm::{KeyBinding, KeySpec, ListedObject, Marked, Pool, WorkerUser, create_mac_key};
 use countersign_trail::base64;
 use countersign_trail::document::{FirstRecord, Genesis, GenesisKey, Plan, TokenFacts, TokenRole, planned_keys};
 use countersign_trail::hash::Hash;
@@ -85,7 +85,9 @@ async fn make(
     progress.save(&config.data_dir)?;
     if progress.keys.is_empty() {
         // Before the first key: later it is never made anew.
-        admin.create_mark().await.map_err(|error| CeremonyError::Hsm { token: TokenRole::Admin.word(), error })?;
+        for (role, pool) in pools {
+            pool.create_mark().await.map_err(|error| CeremonyError::Hsm { token: role.word(), error })?;
+        }
     }
     for (purpose, trail, algorithm, role) in planned_keys(plan) {
         if !progress.keys.iter().any(|key| key.purpose == purpose && key.trail == trail) {
@@ -370,7 +372,7 @@ async fn own_keys(plan: &Plan, role: TokenRole, pool: &Pool) -> Result<Vec<Liste
 /// sealing record was begun.
 async fn refuse_marked(plan: &Plan, admin: &Pool) -> Result<(), CeremonyError> {
     let hsm = |error| CeremonyError::Hsm { token: TokenRole::Admin.word(), error };
-    match admin.mark(&plan.admin_trail).await.map_err(hsm)? {
+    match admin.mark(&Marked::checkpoints(&plan.admin_trail)).await.map_err(hsm)? {
         Some(mark) if mark.size > 1 => Err(CeremonyError::Used(format!(
             "the genesis is sealed: the admin trail was at size {} at least; its keys are not destroyed by one person. Check data_dir",
             mark.size

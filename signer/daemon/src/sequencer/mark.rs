@@ -4,7 +4,7 @@
 //! with the store. The mark is a third place, and it is written before the token is asked: so it is
 //! never before the store's newest signature, and never beyond the store's end.
 
-use countersign_hsm::{Mark, Reason};
+use countersign_hsm::{Mark, Marked, Reason};
 use countersign_trail::checkpoint::Checkpoint;
 use countersign_trail::hash::Hash;
 
@@ -15,7 +15,7 @@ use crate::store::TrailRow;
 /// Refuses a store that was moved back, and a mark that was.
 pub(crate) async fn check(checked: &Checked, row: &TrailRow, signer: &TokenSigner) -> Result<(), StartError> {
     let trail = row.origin.to_string();
-    let mark = signer.pool().mark(&row.origin).await.map_err(|error| match error.reason() {
+    let mark = signer.pool().mark(&Marked::checkpoints(&row.origin)).await.map_err(|error| match error.reason() {
         Reason::MarkState => StartError::Mark { trail: trail.clone(), error },
         _ => StartError::Hsm { trail: trail.clone(), refusal: signer::refusal(error) },
     })?;
@@ -61,7 +61,7 @@ mod tests {
     }
 
     fn mark(of: &Checkpoint) -> Option<Mark> {
-        Some(Mark { origin: of.origin.clone(), size: of.size, input: Hash::of(of.text().as_bytes()) })
+        Some(Mark { of: Marked::checkpoints(&of.origin), size: of.size, input: Hash::of(of.text().as_bytes()) })
     }
 
     #[test]

@@ -222,11 +222,12 @@ pub trait Store: Send + Sync + 'static {
     fn latch(&self, trail: TrailNo, reason: String) -> impl Future<Output = Result<(), AppendError>> + Send;
     /// Adds a document: durable on return; adding it again changes nothing.
     fn put_document(&self, document: Bytes) -> impl Future<Output = Result<Hash, AppendError>> + Send;
-    /// Reserves the next statement number of a key with the payload made from it: durable before
-    /// the payload is signed, so that no number is ever used twice.
+    /// Reserves the next statement number of a key above `above` with the payload made from it: durable
+    /// before the payload is signed, so that no number is ever used twice.
     fn next_statement<F>(
         &self,
         kid: String,
+        above: u64,
         payload: F,
     ) -> impl Future<Output = Result<(u64, Bytes), AppendError>> + Send
     where

@@ -161,7 +161,7 @@ impl Maker {
                 Predicate { created, genesis, instance, kid, number, trails: Vec::new(), v: 1, withheld: Vec::new() };
             Bytes::from(Statement::new(Vec::new(), predicate).to_bytes().unwrap())
         };
-        self.store.next_statement(kid.to_string(), payload).await.unwrap();
+        self.store.next_statement(kid.to_string(), 0, payload).await.unwrap();
     }
 }
 

@@ -1,28 +1,26 @@
-//! The mark of an admin trail: asked for, begun, and set on an operator's word.
-
-use countersign_trail::origin::Origin;
+//! Marks of an admin trail's checkpoints and of statements: asked for, begun, and set on an operator's word.
 
 use super::{Pool, unexpected};
 use crate::error::HsmError;
-use crate::mark::Mark;
+use crate::mark::{Mark, Marked};
 use crate::protocol::{Answer, Call};
 
 impl Pool {
-    /// The newest checkpoint of an admin trail whose signing was begun with this token; none when
-    /// none was.
+    /// The newest checkpoint of an admin trail, or statement of a key, whose signing was begun with this
+    /// token; none when none was.
     ///
     /// # Errors
     /// [`MarkState`](crate::Reason::MarkState) when the mark file is missing, damaged or not of this
     /// token's MAC key; [`HsmUnavailable`](crate::Reason::HsmUnavailable) when no worker is up.
-    pub async fn mark(&self, origin: &Origin) -> Result<Option<Mark>, HsmError> {
-        match self.administer(Call::Mark(origin.clone())).await? {
+    pub async fn mark(&self, of: &Marked) -> Result<Option<Mark>, HsmError> {
+        match self.administer(Call::Mark(of.clone())).await? {
             Answer::Marked(mark) => Ok(mark),
             _ => Err(unexpected()),
         }
     }
 
-    /// Makes an empty mark file, before the token's first key. Without one no admin checkpoint is
-    /// signed.
+    /// Makes an empty mark file, before the token's first key. Without one neither admin checkpoints nor
+    /// statements are signed.
     ///
     /// # Errors
     /// [`HsmRejected`](crate::Reason::HsmRejected) when the token holds a key object of ours;
@@ -31,8 +29,7 @@ impl Pool {
         self.done(Call::CreateMark).await
     }
 
-    /// Sets the mark of an admin trail, because an operator says that the store which ends there is
-    /// the newest. Heals a mark file that is missing or damaged, or lags.
+    /// Sets a mark, because an operator says that the store which ends there is the newest. Heals a mark file that is missing or damaged, or lags.
     ///
     /// # Errors
     /// [`PositionStale`](crate::Reason::PositionStale) when the mark lies beyond `mark`,

@@ -116,7 +116,7 @@ impl SessionThread {
                 Ok(Answer::Listed(swept))
             }
             Call::List => Ok(Answer::Listed(ours(session)?.into_iter().map(|(_, object)| object).collect())),
-            Call::Mark(origin) => Ok(Answer::Marked(mark::get(&config.state_dir, &self.engine.mac, &origin)?)),
+            Call::Mark(of) => Ok(Answer::Marked(mark::get(&config.state_dir, &self.engine.mac, &of)?)),
             Call::CreateMark => {
                 if let Some((_, object)) = ours(session)?.first() {
                     let text = format!("the token holds {:?}: its mark is not made anew", object.label);

@@ -16,7 +16,7 @@ use super::session::SessionThread;
 use crate::config::MAX_MESSAGE_BYTES;
 use crate::error::{Halt, HsmError, Reason};
 use crate::ladder::MAX_ATTEMPTS;
-use crate::mark::{self, Mark};
+use crate::mark::{self, Mark, Marked};
 use crate::protocol::WireItem;
 use crate::sync::lock;
 
@@ -77,8 +77,15 @@ impl SessionThread {
         self.handle_of(&key)?;
         let input = Hash::of(message);
         // The mark first: what it refuses must not stand in the guard's way of the right input.
-        if let (Purpose::AdminCheckpoint, Position::Checkpoint { origin, size }) = (key.binding.purpose, &position) {
-            let mark = Mark { origin: origin.clone(), size: *size, input };
+        let marked = match (key.binding.purpose, &position) {
+            (Purpose::AdminCheckpoint, Position::Checkpoint { origin, size }) => {
+                Some((Marked::checkpoints(origin), *size))
+            }
+            (Purpose::Evidence, Position::Statement { kid, number }) => Some((Marked::statements(kid), *number)),
+            _ => None,
+        };
+        if let Some((of, size)) = marked {
+            let mark = Mark { of, size, input };
             mark::begin(&self.engine.config.state_dir, &self.engine.mac, mark)?;
         }
         lock(&self.engine.guard).admit(&position, input, recovery)?;

@@ -127,10 +127,10 @@ impl Store for Told {
         self.store.put_document(document).await
     }
 
-    async fn next_statement<F>(&self, kid: String, payload: F) -> Result<(u64, Bytes), AppendError>
+    async fn next_statement<F>(&self, kid: String, above: u64, payload: F) -> Result<(u64, Bytes), AppendError>
     where
         F: FnOnce(u64) -> Bytes + Send + 'static,
     {
-        self.store.next_statement(kid, payload).await
+        self.store.next_statement(kid, above, payload).await
     }
 }

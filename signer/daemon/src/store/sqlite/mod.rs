@@ -83,11 +83,11 @@ impl Store for SqliteStore {
         self.call(|reply| Command::Alone(Alone::Document(document, reply))).await
     }
 
-    async fn next_statement<F>(&self, kid: String, payload: F) -> Result<(u64, Bytes), AppendError>
+    async fn next_statement<F>(&self, kid: String, above: u64, payload: F) -> Result<(u64, Bytes), AppendError>
     where
         F: FnOnce(u64) -> Bytes + Send + 'static,
     {
-        self.call(|reply| Command::Alone(Alone::Statement(kid, Box::new(payload), reply))).await
+        self.call(|reply| Command::Alone(Alone::Statement(kid, above, Box::new(payload), reply))).await
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use countersign_trail::hash::Hash;
 use countersign_trail::id::{EventId, MemberId, PartName};
+use countersign_trail::keys::Kid;
 use countersign_trail::origin::Origin;
 use countersign_trail::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -176,6 +177,13 @@ impl Snapshot<'_> {
             if micros < at.as_micros() { low = middle + 1 } else { high = middle }
         }
         Ok(low)
+    }
+
+    /// The newest statement of a key: its number and payload.
+    pub fn newest_statement(&self, kid: &Kid) -> Result<Option<(u64, Vec<u8>)>, ReadError> {
+        let sql = "SELECT number, payload FROM statements WHERE kid = ?1 ORDER BY number DESC LIMIT 1";
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?));
+        self.connection.query_row(sql, [kid.to_string()], row).optional().map_err(engine)
     }
 
     /// The newest stored checkpoint of a trail.

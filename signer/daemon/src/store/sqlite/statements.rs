@@ -210,12 +210,12 @@ pub(super) fn put_document(connection: &Connection, bytes: &[u8]) -> rusqlite::R
     Ok(hash)
 }
 
-/// The next statement number of a key.
-pub(super) fn next_number(connection: &Connection, kid: &str) -> rusqlite::Result<u64> {
+/// The next statement number of a key above `above`.
+pub(super) fn next_number(connection: &Connection, kid: &str, above: u64) -> rusqlite::Result<u64> {
     let next: i64 =
         connection
             .query_row("SELECT coalesce(max(number), 0) + 1 FROM statements WHERE kid = ?1", [kid], |row| row.get(0))?;
-    Ok(next as u64)
+    Ok((next as u64).max(above.saturating_add(1)))
 }
 
 /// Takes a statement number.

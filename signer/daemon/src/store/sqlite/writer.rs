@@ -31,7 +31,7 @@ pub(super) enum Command {
 pub(super) enum Alone {
     Latch(TrailNo, String, Reply<()>),
     Document(Bytes, Reply<Hash>),
-    Statement(String, MakePayload, Reply<(u64, Bytes)>),
+    Statement(String, u64, MakePayload, Reply<(u64, Bytes)>),
     AddTrail(TrailRow, Reply<()>),
 }
 
@@ -202,15 +202,15 @@ impl Engine {
                 answer(reply, transaction(connection, Some(reserve), |c| statements::latch(c, trail, &reason)))
             }
             (Alone::Document(_, reply), Some(full)) => answer(reply, Err(full)),
-            (Alone::Statement(_, _, reply), Some(full)) => answer(reply, Err(full)),
+            (Alone::Statement(_, _, _, reply), Some(full)) => answer(reply, Err(full)),
             (Alone::AddTrail(_, reply), Some(full)) => answer(reply, Err(full)),
             (Alone::Document(bytes, reply), None) => {
                 answer(reply, transaction(connection, None, |c| statements::put_document(c, &bytes)))
             }
-            (Alone::Statement(kid, make, reply), None) => {
+            (Alone::Statement(kid, above, make, reply), None) => {
                 let mut make = Some(make);
                 let result = transaction(connection, None, |c| {
-                    let number = statements::next_number(c, &kid)?;
+                    let number = statements::next_number(c, &kid, above)?;
                     let payload = make.take().map(|make| make(number)).unwrap_or_default();
                     statements::put_statement(c, &kid, number, &payload)?;
                     Ok((number, payload))

@@ -1,8 +1,8 @@
 //! What callers may hold and offer at once: admission before a sequence number is taken.
 //!
 //! Nothing here waits: a call is admitted now or refused now, with a time to come back.
-//! - in flight: a budget of events and one of bytes for the whole daemon, of which one client holds
-//!   at most its share ([`Reason::Overloaded`]);
+//! - in flight: budgets of events, of bytes and of messages for the whole daemon, of which one client
+//!   holds at most its share ([`Reason::Overloaded`]);
 //! - arriving: bytes of messages that are not yet decoded, with the same bounds again;
 //! - rate: events a second per client, with a burst ([`Reason::RateLimited`]; GCRA).
 
@@ -20,6 +20,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::config::Limits;
 use crate::reason::{Reason, Refusal};
+use crate::sequencer::QUEUE_GROUPS;
 
 /// An amount that can be taken in part and is given back.
 #[derive(Debug)]
@@ -47,32 +48,43 @@ impl Budget {
     }
 }
 
-/// Events and bytes in flight, of one client or of all.
+/// Events, bytes and messages in flight, of one client or of all.
 #[derive(Debug)]
 struct InFlight {
     records: Budget,
     bytes: Budget,
+    /// A trail's queue has room for so many: without a bound of its own one client with small messages
+    /// would fill it.
+    messages: Budget,
 }
 
 impl InFlight {
-    fn new(records: usize, bytes: usize) -> InFlight {
-        InFlight { records: Budget::new(records), bytes: Budget::new(bytes) }
+    fn new(records: usize, bytes: usize, messages: usize) -> InFlight {
+        InFlight { records: Budget::new(records), bytes: Budget::new(bytes), messages: Budget::new(messages) }
     }
 
+    /// Takes what one message has, or nothing.
     fn try_take(&self, records: usize, bytes: usize) -> bool {
-        if !self.records.try_take(records) {
-            return false;
+        let wanted = [(&self.records, records), (&self.bytes, bytes), (&self.messages, 1)];
+        for (at, (budget, amount)) in wanted.iter().enumerate() {
+            if !budget.try_take(*amount) {
+                wanted[..at].iter().for_each(|(budget, amount)| budget.give_back(*amount));
+                return false;
+            }
         }
-        let taken = self.bytes.try_take(bytes);
-        if !taken {
-            self.records.give_back(records);
-        }
-        taken
+        true
     }
 
+    /// Gives back what one message had.
     fn give_back(&self, records: usize, bytes: usize) {
         self.records.give_back(records);
         self.bytes.give_back(bytes);
+        self.messages.give_back(1);
+    }
+
+    fn text(&self) -> String {
+        let (records, bytes, messages) = (self.records.used(), self.bytes.used(), self.messages.used());
+        format!("{records} events of {bytes} bytes in {messages} messages")
     }
 }
 
@@ -114,12 +126,16 @@ impl<C: Clock + Clone> Admission<C> {
         let positive = |value: u32| NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(positive(limits.rate_per_client)).allow_burst(positive(limits.burst_per_client));
         let client = |id| {
-            let held = Arc::new(InFlight::new(share(limits.inflight_records), share(limits.inflight_bytes)));
+            let held = Arc::new(InFlight::new(
+                share(limits.inflight_records),
+                share(limits.inflight_bytes),
+                share(QUEUE_GROUPS),
+            ));
             let arriving = Arc::new(Budget::new(share(limits.inflight_bytes)));
             (id, Client { held, arriving, rate: RateLimiter::direct_with_clock(quota, clock.clone()) })
         };
         Admission {
-            total: Arc::new(InFlight::new(limits.inflight_records, limits.inflight_bytes)),
+            total: Arc::new(InFlight::new(limits.inflight_records, limits.inflight_bytes, QUEUE_GROUPS)),
             arriving: Arc::new(Budget::new(limits.inflight_bytes)),
             clients: clients.into_iter().map(client).collect(),
             burst: limits.burst_per_client,
@@ -127,7 +143,7 @@ impl<C: Clock + Clone> Admission<C> {
         }
     }
 
-    /// Takes in `records` events of together `bytes` bytes, or refuses all of them.
+    /// Takes in a message of `records` events of together `bytes` bytes, or refuses all of them.
     ///
     /// # Errors
     /// OVERLOADED, RATE_LIMITED; BATCH_TOO_LARGE for more events than the burst, which could never
@@ -138,18 +154,16 @@ impl<C: Clock + Clone> Admission<C> {
         };
         if !state.held.try_take(records, bytes) {
             let message = format_args!(
-                "{client} has {} events of {} bytes in flight, and its share has no room for {records} of {bytes} more",
-                state.held.records.used(),
-                state.held.bytes.used(),
+                "{client} has {} in flight, and its share has no room for {records} events of {bytes} bytes more",
+                state.held.text(),
             );
             return Err(Refusal::new(Reason::Overloaded, message));
         }
         if !self.total.try_take(records, bytes) {
             state.held.give_back(records, bytes);
             let message = format_args!(
-                "{} events of {} bytes are in flight, and there is no room for {records} of {bytes} more",
-                self.total.records.used(),
-                self.total.bytes.used(),
+                "{} are in flight, and there is no room for {records} events of {bytes} bytes more",
+                self.total.text(),
             );
             return Err(Refusal::new(Reason::Overloaded, message));
         }

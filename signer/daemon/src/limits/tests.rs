@@ -72,6 +72,22 @@ fn the_rate_says_when_to_come_back() {
 }
 
 #[test]
+fn small_messages_have_a_share_of_the_queue() {
+    let limits =
+        Limits { inflight_records: 100_000, rate_per_client: 1_000_000, burst_per_client: 1_000_000, ..limits() };
+    let (admission, _) = admission(&limits);
+    let share = QUEUE_GROUPS * 60 / 100;
+    let mut held: Vec<Permit> = (0..share).map(|_| admission.admit(&id("a"), 1, 0).unwrap()).collect();
+    assert_eq!(reason(admission.admit(&id("a"), 1, 0)), Reason::Overloaded);
+    let _other: Vec<Permit> = (share..QUEUE_GROUPS).map(|_| admission.admit(&id("b"), 1, 0).unwrap()).collect();
+    assert_eq!(reason(admission.admit(&id("b"), 1, 0)), Reason::Overloaded);
+    held.pop();
+    admission.admit(&id("b"), 1, 0).unwrap();
+    held.clear();
+    admission.admit(&id("a"), 1, 0).unwrap();
+}
+
+#[test]
 fn arriving_bytes_have_a_share_of_their_own() {
     let (admission, _) = admission(&limits());
     let _decoded = admission.admit(&id("a"), 1, 500).unwrap();

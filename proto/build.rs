@@ -1,5 +1,6 @@
 //! Compiles the interface definitions with protox: no protoc is needed.
 
+use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,7 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The table that the codec reads messages by: each message's name, and its fields that are messages.
+/// The table that the codec reads messages by: each message's name, and its fields that are messages or
+/// lists of numbers.
 fn shapes(descriptors: &FileDescriptorSet) -> String {
     let mut messages = Vec::new();
     for file in &descriptors.file {
@@ -30,8 +32,16 @@ fn shapes(descriptors: &FileDescriptorSet) -> String {
     let place = |name: &str| messages.iter().position(|(full, _)| name.strip_prefix('.') == Some(full));
     let mut table = format!("static SHAPES: [(&str, Fields); {}] = [\n", messages.len());
     for (full, message) in &messages {
-        let fields = message.field.iter().filter_map(|field| Some((field.number(), place(field.type_name())?)));
-        let fields: Vec<String> = fields.map(|(number, place)| format!("({number}, {place})")).collect();
+        let fields: Vec<String> = message
+            .field
+            .iter()
+            .filter_map(|field| {
+                let packed = field.label() == Label::Repeated && matches!(field.r#type(), Type::Uint64 | Type::Uint32);
+                let inner = place(field.type_name()).map(|place| format!("Inner::Message({place})"));
+                let inner = inner.or(packed.then(|| "Inner::Numbers".to_owned()))?;
+                Some(format!("({}, {inner})", field.number()))
+            })
+            .collect();
         let name = full.strip_prefix("countersign.v1.").unwrap_or(full);
         table.push_str(&format!("    ({name:?}, &[{}]),\n", fields.join(", ")));
     }

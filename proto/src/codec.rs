@@ -20,8 +20,17 @@ pub const MAX_ELEMENTS: usize = 65_536;
 /// Bytes of a message that allow it one element more. Those of honest messages take some 16 bytes.
 pub const BYTES_PER_ELEMENT: usize = 4;
 
-/// A message's fields that are messages themselves: field number, place in [`SHAPES`].
-type Fields = &'static [(u32, usize)];
+/// What a field holds that is more than one element.
+#[derive(Clone, Copy)]
+enum Inner {
+    /// A message, by its place in [`SHAPES`].
+    Message(usize),
+    /// Numbers as varints, one after the other: each 8 bytes decoded.
+    Numbers,
+}
+
+/// A message's fields with more in them, by their numbers.
+type Fields = &'static [(u32, Inner)];
 
 // `static SHAPES: &[(&str, Fields)]`: every message of the package, by its full name, sorted.
 include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
@@ -127,8 +136,13 @@ impl Reading {
             let (field, wire_type) = decode_key(&mut bytes).map_err(|_| Unfit::NotProtobuf("a broken key"))?;
             let content = skip(wire_type, &mut bytes)?;
             let inner = fields.iter().find(|(number, _)| *number == field);
-            if let (Some(content), Some((_, inner))) = (content, inner) {
-                self.message(content, Some(*inner))?;
+            match (content, inner) {
+                (Some(content), Some((_, Inner::Message(place)))) => drop(self.message(content, Some(*place))?),
+                (Some(content), Some((_, Inner::Numbers))) => {
+                    let numbers = content.iter().filter(|byte| **byte < 0x80).count();
+                    self.left = self.left.checked_sub(numbers).ok_or(self.too_many())?;
+                }
+                _ => {}
             }
         }
         Ok(count)

@@ -54,6 +54,16 @@ fn elements_count_at_every_depth() {
 }
 
 #[test]
+fn numbers_in_one_field_count_each() {
+    let answer = |count: u64| {
+        let proof = v1::Proof { seqs: (0..count).map(|_| 1).collect(), ..Default::default() };
+        v1::SignBatchResponse { answers: Vec::new(), proofs: vec![proof] }
+    };
+    assert_eq!(verdict::<v1::SignBatchResponse>(&answer(4_096)), Ok(()));
+    assert_eq!(verdict::<v1::SignBatchResponse>(&answer(200_000)), Err(Code::OutOfRange));
+}
+
+#[test]
 fn what_is_no_protobuf_is_named_so() {
     for bytes in [&[0x0a, 5, 1][..], &[0x12, 2, 0x0a, 9], &[0x0b, 0x0c], &[0xff], &[0x08, 0xff]] {
         let status = check::<v1::SignBatchRequest>(bytes).unwrap_err();
@@ -67,5 +77,6 @@ fn every_message_has_its_shape() {
         assert!(SHAPES.iter().any(|(known, _)| *known == name), "{name}");
     }
     let (_, fields) = SHAPES.iter().find(|(name, _)| *name == v1::SignBatchRequest::NAME).unwrap();
-    assert!(fields.iter().any(|(_, place)| SHAPES[*place].0 == v1::Event::NAME));
+    let holds_events = |inner: &Inner| matches!(inner, Inner::Message(place) if SHAPES[*place].0 == v1::Event::NAME);
+    assert!(fields.iter().any(|(_, inner)| holds_events(inner)));
 }

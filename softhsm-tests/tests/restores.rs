@@ -133,7 +133,7 @@ fn assert_latched(runtime: &Runtime, scene: &Scene, trail: &str) {
         let other = scene.patient(OTHER_GATEWAY).await;
         other.sign(trail, event("to-a-latched-trail")).await.expect_err("the trail is latched")
     });
-    assert!(matches!(error, ClientError::Rejected(_)) && error.reason() == "TRAIL_LATCHED", "{trail}: {error}");
+    assert!(matches!(error, ClientError::Rejected { .. }) && error.reason() == "TRAIL_LATCHED", "{trail}: {error}");
 }
 
 #[test]

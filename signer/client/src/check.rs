@@ -18,7 +18,7 @@ use countersign_trail::id::{MemberId, PartName};
 use countersign_trail::keys::Kid;
 use countersign_trail::part::SALT_LEN;
 use countersign_trail::receipt::{Receipt as KeptReceipt, ReceiptError, ReceiptProof};
-use countersign_trail::record::Event;
+use countersign_trail::record::{Content, Event};
 use countersign_trail::time::Timestamp;
 
 use crate::error::{Alarm, AlarmReason, ClientError, RawAnswer, Refusal};
@@ -31,6 +31,12 @@ use crate::trust::TrailTrust;
 pub(crate) fn now_micros() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// An event_id (UUIDv7) that no event had before. A gateway that must find out after its own crash
+/// what became of an event gives it one itself and keeps it before it signs.
+pub fn new_event_id() -> String {
+    uuid::Uuid::now_v7().to_string()
 }
 
 /// An event as it was sent, with what its record must say.
@@ -55,7 +61,7 @@ impl Sent {
     pub(crate) fn prepare(mut event: v1::Event, member: &MemberId, floor: u64) -> Result<Sent, EventError> {
         let new = event.event_id.is_empty();
         if new {
-            event.event_id = uuid::Uuid::now_v7().to_string();
+            event.event_id = new_event_id();
         }
         let decoded = event::decode(&event)?;
         let not_before = if new { Some(now_micros()) } else { made_at(&event.event_id) };
@@ -89,7 +95,21 @@ pub(crate) enum Outcome {
     /// Not recorded.
     Refused(Refusal),
     /// The answer is false.
-    Alarm(Box<Alarm>),
+    Alarm(Arc<Alarm>),
+}
+
+impl Outcome {
+    /// The caller's view, of an event that went out so many times.
+    pub(crate) fn into_result(self, sent: &Sent, attempts: u32) -> Result<Receipt, ClientError> {
+        match self {
+            Outcome::Signed(receipt) => Ok(receipt),
+            Outcome::Refused(refusal) => {
+                let event_ids = vec![sent.event.event_id.clone()];
+                Err(ClientError::Rejected { refusal, attempts, event_ids })
+            }
+            Outcome::Alarm(alarm) => Err(ClientError::Alarm(alarm)),
+        }
+    }
 }
 
 /// What an answer is checked with.
@@ -100,14 +120,15 @@ pub(crate) struct Checker<'a> {
 }
 
 /// What is wrong: reason, expected, found.
-type Problem = Contradiction;
+pub(crate) type Problem = Contradiction;
 
-fn problem(reason: AlarmReason, expected: impl ToString, found: impl ToString) -> Problem {
+pub(crate) fn problem(reason: AlarmReason, expected: impl ToString, found: impl ToString) -> Problem {
     (reason, expected.to_string(), found.to_string())
 }
 
 /// A record that is right by itself, and not yet proven.
 struct Checked {
+    event_id: String,
     leaf: Hash,
     prev: Hash,
     time: Timestamp,
@@ -133,11 +154,12 @@ impl Checker<'_> {
         &self,
         sent: &mut [Sent],
         answers: Vec<v1::Answer>,
-        proofs: &[v1::Proof],
-    ) -> Result<Vec<Outcome>, Box<Alarm>> {
+        proofs: Vec<v1::Proof>,
+    ) -> Result<Vec<Outcome>, Arc<Alarm>> {
+        let proofs: Arc<[v1::Proof]> = proofs.into();
         if answers.len() != sent.len() {
             let counts = problem(AlarmReason::Answers, format!("{} answers", sent.len()), answers.len());
-            return Err(self.alarm(counts, None, None, proofs));
+            return Err(self.alarm(counts, sent, answers, &proofs));
         }
         let mut steps: Vec<Step> = Vec::with_capacity(sent.len());
         let mut writer = record::Writer::default();
@@ -146,35 +168,38 @@ impl Checker<'_> {
         }
         match self.trust.mode {
             Mode::Record => self.signatures(&mut steps, &answers),
-            Mode::Batch => self.prove(&mut steps, &answers, proofs),
+            Mode::Batch => self.prove(&mut steps, &answers, &proofs),
         }
         self.admit(sent, &mut steps);
         let outcome = |((step, sent), answer): ((Step, &Sent), v1::Answer)| match step {
             Step::Proven(receipt, _) => Outcome::Signed(receipt),
             Step::Refused(refusal) => Outcome::Refused(refusal),
-            Step::Failed(problem) => Outcome::Alarm(self.alarm(problem, Some(sent), signed_of(answer), proofs)),
+            Step::Failed(problem) => {
+                Outcome::Alarm(self.alarm(problem, std::slice::from_ref(sent), vec![answer], &proofs))
+            }
             Step::Checked(_) => {
                 let missing = problem(AlarmReason::Proof, "a proof of the record", "none");
-                Outcome::Alarm(self.alarm(missing, Some(sent), signed_of(answer), proofs))
+                Outcome::Alarm(self.alarm(missing, std::slice::from_ref(sent), vec![answer], &proofs))
             }
         };
         Ok(steps.into_iter().zip(sent.iter()).zip(answers).map(outcome).collect())
     }
 
-    fn alarm(
+    /// An alarm with both sides.
+    pub(crate) fn alarm(
         &self,
         (reason, expected, found): Problem,
-        sent: Option<&Sent>,
-        signed: Option<v1::Signed>,
-        proofs: &[v1::Proof],
-    ) -> Box<Alarm> {
-        Box::new(Alarm {
+        sent: &[Sent],
+        answers: Vec<v1::Answer>,
+        proofs: &Arc<[v1::Proof]>,
+    ) -> Arc<Alarm> {
+        Arc::new(Alarm {
             reason,
             trail: self.trust.origin.as_ref().clone(),
             expected,
             found,
-            sent: sent.map(|sent| sent.event.clone()),
-            answer: RawAnswer { signed, proofs: proofs.to_vec() },
+            sent: sent.iter().map(|sent| sent.event.clone()).collect(),
+            answer: RawAnswer { answers, proofs: Arc::clone(proofs) },
         })
     }
 
@@ -192,10 +217,11 @@ impl Checker<'_> {
         }
     }
 
-    /// The receipt of a record that is proven; takes its salts.
+    /// The receipt of a record that is proven; takes its event_id and salts.
     fn receipt(&self, signed: &v1::Signed, checked: &mut Checked, proof: Proof) -> (Receipt, Hash) {
         let receipt = Receipt {
             trail: Arc::clone(&self.trust.origin),
+            event_id: std::mem::take(&mut checked.event_id),
             record: signed.record.clone(),
             seq: signed.seq,
             time: checked.time,
@@ -247,6 +273,10 @@ impl Checker<'_> {
         let key = self.trust.key(&kept.kid).ok_or(ReceiptError::OtherKey(kept.kid))?;
         key.vouches_for(&kept)?;
         let (leaf_hash, header) = (kept.leaf(), kept.record.header);
+        let event_id = match kept.record.content {
+            Content::Event(event) => event.event_id.to_string(),
+            _ => String::new(),
+        };
         let proof = match kept.proof {
             ReceiptProof::Signature(signature) => Proof::Signature(signature.into()),
             ReceiptProof::Inclusion(proof) => {
@@ -255,6 +285,7 @@ impl Checker<'_> {
         };
         let receipt = Receipt {
             trail: Arc::clone(&self.trust.origin),
+            event_id,
             record: kept.bytes.into(),
             seq: header.seq,
             time: header.time,
@@ -265,16 +296,11 @@ impl Checker<'_> {
         };
         let held = self.held.admit(self.trust.origin.as_str(), &[(&receipt, header.prev, 0)]).pop();
         match held {
-            Some(Err(contradiction)) => Err(ClientError::Alarm(self.alarm(contradiction, None, None, &[]))),
+            Some(Err(contradiction)) => {
+                Err(ClientError::Alarm(self.alarm(contradiction, &[], Vec::new(), &Arc::default())))
+            }
             Some(Ok(())) | None => Ok(()),
         }
-    }
-}
-
-fn signed_of(answer: v1::Answer) -> Option<v1::Signed> {
-    match answer.outcome {
-        Some(v1::answer::Outcome::Signed(signed)) => Some(signed),
-        _ => None,
     }
 }
 

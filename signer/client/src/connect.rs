@@ -52,10 +52,11 @@ pub async fn channel(connection: &Connection) -> Result<Channel, ClientError> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(std::time::Duration::from_secs(20))
         .keep_alive_timeout(std::time::Duration::from_secs(10));
-    endpoint
-        .connect_with_connector(connector)
-        .await
-        .map_err(|error| ClientError::Connect { endpoint: connection.endpoint.clone(), problem: causes(&error) })
+    endpoint.connect_with_connector(connector).await.map_err(|error| ClientError::Connect {
+        endpoint: connection.endpoint.clone(),
+        problem: causes(&error),
+        event_ids: Vec::new(),
+    })
 }
 
 /// An error with everything behind it, each cause once.

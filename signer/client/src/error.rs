@@ -1,6 +1,7 @@
 //! Why a call failed, and what raises the alarm.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_proto::event::EventError;
@@ -13,9 +14,9 @@ use countersign_trail::keys::{KeyError, Kid};
 use countersign_trail::origin::{Origin, OriginError};
 use countersign_trail::receipt::ReceiptError;
 
-/// Why the client or a call could not do its work. None of them says that an event was not
-/// recorded, except [`ClientError::Event`] and [`ClientError::Rejected`]: to find out, call again
-/// with the same event_id.
+/// Why the client or a call could not do its work. Whether an event was recorded all the same is
+/// open unless [`ClientError::certainly_not_recorded`]: to find out, send the same event again with
+/// the same event_id. Where it is open, [`ClientError::event_ids`] says for which ones.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
     /// The configuration is wrong.
@@ -24,13 +25,16 @@ pub enum ClientError {
     /// What the daemon gave as keys is not what was pinned.
     #[error("trust: {0}")]
     Trust(#[from] TrustError),
-    /// No connection: host, port, certificates or name.
+    /// No connection: host, port, certificates or name. From a call: TLS was refused on one side,
+    /// and a repeat changes nothing before `problem` is mended.
     #[error("cannot connect to {endpoint}: {problem}")]
     Connect {
         /// As configured.
         endpoint: String,
         /// The chain of causes.
         problem: String,
+        /// The events of the call: an earlier attempt may have recorded them.
+        event_ids: Vec<String>,
     },
     /// The event breaks a bound; it was not sent.
     #[error("event {index}: {source}")]
@@ -46,11 +50,21 @@ pub enum ClientError {
     /// No key of this trail is trusted.
     #[error("the trail {0:?} is not among those whose keys are trusted")]
     UnknownTrail(String),
-    /// The daemon refused, and will again until something is changed.
-    #[error("refused: {0}")]
-    Rejected(Refusal),
-    /// Every attempt failed in a way that may pass.
-    #[error("gave up after {attempts} attempts in {elapsed:?}: {last}")]
+    /// The daemon refused, and will again until something is changed. What went out before may
+    /// have been recorded: see [`ClientError::certainly_not_recorded`].
+    #[error("refused: {refusal}{}", Of(event_ids))]
+    Rejected {
+        /// The refusal.
+        refusal: Refusal,
+        /// How often these events went out, the refused time included; in a stream, the messages
+        /// behind the refused one count, too.
+        attempts: u32,
+        /// The events that it is about: one in the results of a message, else all of the call, or
+        /// all of the stream that are unanswered.
+        event_ids: Vec<String>,
+    },
+    /// Every attempt failed in a way that may pass, and attempts or time are used up.
+    #[error("gave up after {attempts} attempts in {elapsed:?}: {last}{}", Of(event_ids))]
     Exhausted {
         /// Attempts made.
         attempts: u32,
@@ -58,6 +72,8 @@ pub enum ClientError {
         elapsed: Duration,
         /// How the last attempt failed.
         last: Refusal,
+        /// The events whose fate is open, as in [`ClientError::Rejected`].
+        event_ids: Vec<String>,
     },
     /// What was to be held is no receipt, or proves nothing under the trusted keys.
     #[error(transparent)]
@@ -68,7 +84,44 @@ pub enum ClientError {
     /// An answer does not go with what was sent. Keep it: it is evidence against the daemon, or of
     /// somebody between.
     #[error("ALARM {0}")]
-    Alarm(Box<Alarm>),
+    Alarm(Arc<Alarm>),
+}
+
+/// Reasons of outcome "denied" (docs/src/errors.md): no sequence number is used for a call that
+/// ends with one of them.
+const DENIED: &[&str] = &[
+    "UNAUTHENTICATED",
+    "UNKNOWN_IDENTITY",
+    "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_REVOKED",
+    "NOT_GRANTED",
+    "ROLE_FORBIDS",
+    "UNKNOWN_TRAIL",
+    "INVALID_EVENT",
+    "RESERVED_TYPE",
+    "EVENT_TOO_LARGE",
+    "BATCH_TOO_LARGE",
+    "MESSAGE_TOO_LARGE",
+    "INVALID_LINK",
+    "ALREADY_EXISTS",
+    "INVALID_HEAD",
+    "RATE_LIMITED",
+    "NOT_FOUND",
+    "INVALID_REQUEST",
+    "INVALID_PAGE_TOKEN",
+];
+
+/// The events of an error, for people.
+struct Of<'a>(&'a [String]);
+
+impl fmt::Display for Of<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => Ok(()),
+            [one] => write!(f, " (event_id {one})"),
+            [first, ..] => write!(f, " ({} events, the first with event_id {first})", self.0.len()),
+        }
+    }
 }
 
 impl ClientError {
@@ -81,12 +134,56 @@ impl ClientError {
             ClientError::Event { source, .. } => source.reason(),
             ClientError::BatchSize(_) => "BATCH_TOO_LARGE",
             ClientError::UnknownTrail(_) => "UNKNOWN_TRAIL",
-            ClientError::Rejected(refusal) => &refusal.reason,
+            ClientError::Rejected { refusal, .. } => &refusal.reason,
             ClientError::Exhausted { last, .. } => &last.reason,
             ClientError::Receipt(_) => "RECEIPT",
             ClientError::StreamEnded => "STREAM_ENDED",
             ClientError::Alarm(alarm) => alarm.reason.code(),
         }
+    }
+
+    /// Whether the call that ended so recorded none of its events: nothing was sent, or the first
+    /// attempt was refused with a reason of outcome "denied". The latter is the daemon's word, which
+    /// nobody signed. It says nothing about earlier calls with the same event_id.
+    pub fn certainly_not_recorded(&self) -> bool {
+        match self {
+            ClientError::Config(_)
+            | ClientError::Trust(_)
+            | ClientError::Event { .. }
+            | ClientError::BatchSize(_)
+            | ClientError::UnknownTrail(_)
+            | ClientError::Receipt(_)
+            | ClientError::StreamEnded => true,
+            // While connecting there are no events yet; in a call an earlier attempt may have arrived.
+            ClientError::Connect { event_ids, .. } => event_ids.is_empty(),
+            ClientError::Rejected { refusal, attempts, .. } => {
+                *attempts <= 1 && DENIED.contains(&refusal.reason.as_str())
+            }
+            ClientError::Exhausted { .. } | ClientError::Alarm(_) => false,
+        }
+    }
+
+    /// The event_ids of the events that went out, or were about to; those that had none, with the
+    /// one that they were given. Empty where nothing was to be sent.
+    pub fn event_ids(&self) -> Vec<&str> {
+        match self {
+            ClientError::Connect { event_ids, .. }
+            | ClientError::Rejected { event_ids, .. }
+            | ClientError::Exhausted { event_ids, .. } => event_ids.iter().map(String::as_str).collect(),
+            ClientError::Alarm(alarm) => alarm.sent.iter().map(|event| event.event_id.as_str()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same, as the error of these events.
+    pub(crate) fn about(mut self, ids: Vec<String>) -> ClientError {
+        if let ClientError::Connect { event_ids, .. }
+        | ClientError::Rejected { event_ids, .. }
+        | ClientError::Exhausted { event_ids, .. } = &mut self
+        {
+            *event_ids = ids;
+        }
+        self
     }
 }
 
@@ -272,28 +369,47 @@ pub struct Alarm {
     pub expected: String,
     /// What came, as text.
     pub found: String,
-    /// The event as it was sent; none where the answer belongs to no single one.
-    pub sent: Option<v1::Event>,
+    /// The events as they were sent: the one that the answer is about, or where answers and events
+    /// do not go together, all of the message. At most 4,096; none where nothing was unanswered.
+    pub sent: Vec<v1::Event>,
     /// The answer as it came.
     pub answer: RawAnswer,
 }
 
-/// An answer as it came.
+/// An answer as it came; at most the 64 MiB of a message that are taken.
 #[derive(Clone, Debug, Default)]
 pub struct RawAnswer {
-    /// The record and what came with it.
-    pub signed: Option<v1::Signed>,
-    /// The proofs of the message.
-    pub proofs: Vec<v1::Proof>,
+    /// The answer to the one event, or where answers and events do not go together, all of the
+    /// message.
+    pub answers: Vec<v1::Answer>,
+    /// The proofs of the message, shared by its alarms.
+    pub proofs: Arc<[v1::Proof]>,
 }
 
 impl fmt::Display for Alarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Alarm { reason, trail, expected, found, sent, .. } = self;
         write!(f, "{} in {trail}", reason.code())?;
-        if let Some(event) = sent {
-            write!(f, ", event_id {}", event.event_id)?;
+        match &sent[..] {
+            [] => {}
+            [event] => write!(f, ", event_id {}", event.event_id)?,
+            [first, ..] => write!(f, ", {} events, the first with event_id {}", sent.len(), first.event_id)?,
         }
         write!(f, ": expected {expected}, found {found}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_denied_are_those_of_the_documentation() {
+        let docs = include_str!("../../../docs/src/errors.md");
+        let rows = docs.lines().filter(|line| line.starts_with("| `"));
+        let cells = rows.map(|row| row.split(" | ").collect::<Vec<_>>());
+        let denied = cells.filter(|cells| cells[2] == "denied");
+        let denied: Vec<&str> = denied.map(|cells| cells[0].trim_matches(['|', ' ', '`'])).collect();
+        assert_eq!(DENIED, denied);
     }
 }

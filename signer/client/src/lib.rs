@@ -48,6 +48,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use check::new_event_id;
 pub use config::{ClientConfig, Connection, Pin, Trust};
 pub use connect::channel;
 pub use countersign_proto::v1;

@@ -19,6 +19,8 @@ use countersign_trail::tlog_proof::{TlogProof, TlogProofError};
 pub struct Receipt {
     /// The trail.
     pub trail: Arc<Origin>,
+    /// The event's, as given or as made for it; empty for a control record that was held.
+    pub event_id: String,
     /// The record's exact bytes.
     pub record: Bytes,
     /// Its place in the trail.

@@ -62,7 +62,8 @@ pub(crate) fn refusal_of_event(refused: &Refused) -> Refusal {
 /// The attempts of one call.
 pub(crate) struct Retry {
     begun: Instant,
-    attempts: u32,
+    /// Attempts that failed, at most `max_attempts`.
+    pub(crate) attempts: u32,
     max_attempts: u32,
     deadline: Duration,
     backoff: Duration,
@@ -89,16 +90,16 @@ impl Retry {
     /// Counts a failed attempt and waits until the next one may begin.
     ///
     /// # Errors
-    /// The refusal as an error, where it may not pass or no attempt is left.
+    /// The refusal as an error, without event_ids, where it may not pass or no attempt is left.
     pub(crate) async fn wait(&mut self, refusal: Refusal) -> Result<(), ClientError> {
         self.attempts += 1;
         let Some(at_least) = refusal.retry_after else {
-            return Err(ClientError::Rejected(refusal));
+            return Err(ClientError::Rejected { refusal, attempts: self.attempts, event_ids: Vec::new() });
         };
         let pause = self.pause().max(at_least);
         if self.attempts >= self.max_attempts || pause >= self.remaining() {
             let (attempts, elapsed) = (self.attempts, self.begun.elapsed());
-            return Err(ClientError::Exhausted { attempts, elapsed, last: refusal });
+            return Err(ClientError::Exhausted { attempts, elapsed, last: refusal, event_ids: Vec::new() });
         }
         tokio::time::sleep(pause).await;
         Ok(())

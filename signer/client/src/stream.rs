@@ -16,10 +16,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::check::{Outcome, Sent};
-use crate::error::{Alarm, AlarmReason, ClientError, RawAnswer, Refusal};
+use crate::check::{Outcome, Sent, problem};
+use crate::error::{AlarmReason, ClientError, Refusal};
 use crate::retry::{Retry, refusal_of};
-use crate::sign::{Client, Inner, Results, result_of};
+use crate::sign::{Client, Inner, Results, ids_of};
 use crate::trust::TrailTrust;
 
 /// The most messages of a stream that the daemon reads ahead of its answers.
@@ -72,6 +72,8 @@ struct Message {
     sent: Vec<Sent>,
     encoded: Bytes,
     since: Instant,
+    /// How often it went into a gRPC stream.
+    attempts: u32,
     /// Given back when the message is answered.
     _permit: OwnedSemaphorePermit,
 }
@@ -104,11 +106,10 @@ impl SignSender {
             if due {
                 state.held_sent = Some(Instant::now());
             }
-            if let Some(requests) = &state.requests {
-                // Closed: the stream is broken, and the receiver sends the message again.
-                let _ = requests.try_send(encoded.clone());
-            }
-            state.unanswered.push_back(Message { sent, encoded, since: Instant::now(), _permit: permit });
+            // Closed: the stream is broken, and the receiver sends the message again.
+            let gone = state.requests.as_ref().is_some_and(|requests| requests.try_send(encoded.clone()).is_ok());
+            let (since, attempts) = (Instant::now(), u32::from(gone));
+            state.unanswered.push_back(Message { sent, encoded, since, attempts, _permit: permit });
         }
         changed.notify_one();
         Ok(())
@@ -150,9 +151,13 @@ impl SignReceiver {
     ///
     /// # Errors
     /// The stream is over, and [`SignReceiver::unanswered`] says for which events:
-    /// [`ClientError::Rejected`], [`ClientError::Exhausted`] after attempts without progress or a
-    /// message without answer for `deadline`, [`ClientError::Alarm`].
+    /// [`ClientError::Rejected`], [`ClientError::Connect`], [`ClientError::Exhausted`] after attempts
+    /// without progress or a message without answer for `deadline`, [`ClientError::Alarm`] where
+    /// answers and events do not go together. [`ClientError::StreamEnded`] after any of these.
     pub async fn recv(&mut self) -> Result<Option<Results>, ClientError> {
+        if self.shared.window.is_closed() {
+            return Err(ClientError::StreamEnded);
+        }
         let result = self.next().await;
         if result.is_err() {
             self.shared.window.close();
@@ -162,8 +167,8 @@ impl SignReceiver {
         result
     }
 
-    /// The events that were sent and not answered, message by message, with the event_ids that
-    /// they went out with.
+    /// The events that were sent and not answered, or answered with another number of answers,
+    /// message by message, with the event_ids that they went out with. Takes them out.
     pub fn unanswered(&mut self) -> Vec<Vec<v1::Event>> {
         let messages = std::mem::take(&mut self.shared.state().unanswered);
         messages.into_iter().map(|message| message.sent.into_iter().map(|sent| sent.event).collect()).collect()
@@ -221,9 +226,10 @@ impl SignReceiver {
         let (requests, receiver) = mpsc::channel(MAX_WINDOW);
         {
             let mut state = self.shared.state();
-            for message in &state.unanswered {
+            for message in &mut state.unanswered {
                 // As much room as the window has permits.
                 let _ = requests.try_send(message.encoded.clone());
+                message.attempts = message.attempts.saturating_add(1);
             }
             state.requests = (!state.finished).then_some(requests);
         }
@@ -257,7 +263,19 @@ impl SignReceiver {
         self.answers = None;
         self.shared.state().requests = None;
         let config = &self.shared.client.config;
-        self.retry.get_or_insert_with(|| Retry::new(config)).wait(refusal_of(status)).await
+        let retry = self.retry.get_or_insert_with(|| Retry::new(config));
+        retry.wait(refusal_of(status)).await.map_err(|error| self.of_unanswered(error))
+    }
+
+    /// An error of the whole stream, as one of everything that is unanswered: the daemon may have
+    /// recorded messages behind the one that it refused.
+    fn of_unanswered(&self, error: ClientError) -> ClientError {
+        let state = self.shared.state();
+        let mut error = error.about(state.unanswered.iter().flat_map(|message| ids_of(&message.sent)).collect());
+        if let ClientError::Rejected { attempts, .. } = &mut error {
+            *attempts = state.unanswered.iter().map(|message| message.attempts).fold(0, u32::saturating_add);
+        }
+        error
     }
 
     /// Checks the answer to the oldest message.
@@ -265,32 +283,39 @@ impl SignReceiver {
         self.retry = None;
         self.progress = Instant::now();
         let Shared { client, trust, .. } = &*self.shared;
+        let checker = client.checker(trust);
+        let v1::SignBatchResponse { answers, proofs } = answer;
         let Some(mut message) = self.shared.state().unanswered.pop_front() else {
-            return Err(ClientError::Alarm(Box::new(Alarm {
-                reason: AlarmReason::Answers,
-                trail: trust.origin.as_ref().clone(),
-                expected: "no answer: everything is answered".to_owned(),
-                found: format!("{} answers", answer.answers.len()),
-                sent: None,
-                answer: RawAnswer { signed: None, proofs: answer.proofs },
-            })));
+            let counts = format!("{} answers", answers.len());
+            let surplus = problem(AlarmReason::Answers, "no answer: everything is answered", counts);
+            return Err(ClientError::Alarm(checker.alarm(surplus, &[], answers, &proofs.into())));
         };
-        let outcomes = client.checker(trust).message(&mut message.sent, answer.answers, &answer.proofs);
+        let outcomes = match checker.message(&mut message.sent, answers, proofs) {
+            Ok(outcomes) => outcomes,
+            Err(alarm) => {
+                // What became of its events is open.
+                self.shared.state().unanswered.push_front(message);
+                return Err(ClientError::Alarm(alarm));
+            }
+        };
         let mut results = Vec::with_capacity(message.sent.len());
         let (mut again, mut places) = (Vec::new(), Vec::new());
         let mut longest: Option<Refusal> = None;
-        for (place, (outcome, sent)) in outcomes.map_err(ClientError::Alarm)?.into_iter().zip(message.sent).enumerate()
-        {
+        for (place, (outcome, sent)) in outcomes.into_iter().zip(message.sent).enumerate() {
+            let mut repeat = false;
             if let Outcome::Refused(refused) = &outcome
                 && refused.retry_after.is_some()
             {
-                again.push(sent);
-                places.push(place);
+                repeat = true;
                 if refused.retry_after > longest.as_ref().and_then(|refusal| refusal.retry_after) {
                     longest = Some(refused.clone());
                 }
             }
-            results.push(result_of(outcome));
+            results.push(outcome.into_result(&sent, message.attempts));
+            if repeat {
+                again.push(sent);
+                places.push(place);
+            }
         }
         if let Some(refusal) = longest {
             // In here, so that results keep the order of the messages.
@@ -305,11 +330,12 @@ impl SignReceiver {
     async fn repeat(&self, events: Vec<Sent>, refusal: Refusal) -> Results {
         let Shared { client, trust, .. } = &*self.shared;
         let mut retry = Retry::new(&client.config);
-        let count = events.len();
+        let ids = ids_of(&events);
         let results = match retry.wait(refusal).await {
             Ok(()) => client.sign_all(trust, events, &mut retry).await,
             Err(error) => Err(error),
         };
-        results.unwrap_or_else(|error| vec![error; count].into_iter().map(Err).collect())
+        let of_one = |error: &ClientError, id| Err(error.clone().about(vec![id]));
+        results.unwrap_or_else(|error| ids.into_iter().map(|id| of_one(&error, id)).collect())
     }
 }

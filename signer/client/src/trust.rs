@@ -65,7 +65,7 @@ pub(crate) async fn establish(channel: &Channel, config: &ClientConfig) -> Resul
 
 fn fetch_error(what: &'static str, error: ClientError) -> ClientError {
     match error {
-        ClientError::Rejected(refusal) | ClientError::Exhausted { last: refusal, .. } => {
+        ClientError::Rejected { refusal, .. } | ClientError::Exhausted { last: refusal, .. } => {
             TrustError::Fetch { what, refusal }.into()
         }
         other => other,

@@ -188,11 +188,11 @@ fn todo_of(reason: &str) -> Option<&'static str> {
 pub(crate) fn of_client(error: ClientError) -> Failure {
     match error {
         ClientError::Config(error) => usage(error.to_string()),
-        ClientError::Connect { endpoint, problem } => {
+        ClientError::Connect { endpoint, problem, .. } => {
             Failure::new(Exit::Unavailable, format!("cannot connect to {endpoint}: {problem}"))
                 .todo("Check that the daemon runs there, and --ca, --server-name, --certificate and --key.")
         }
-        ClientError::Rejected(refusal) | ClientError::Exhausted { last: refusal, .. } => of_refusal(&refusal),
+        ClientError::Rejected { refusal, .. } | ClientError::Exhausted { last: refusal, .. } => of_refusal(&refusal),
         ClientError::UnknownTrail(trail) => failed(format!("the pinned genesis has no trail {trail} for events"))
             .todo("countersign trails lists the trails; the admin trail takes no events."),
         ClientError::Trust(error) => {

@@ -101,7 +101,7 @@ pub(super) fn check(
             Hash::try_from(&signed.leaf_hash[..]).map_or_else(|error| error.to_string(), |hash| hash.to_string());
         return Err(problem(AlarmReason::Leaf, leaf, found));
     }
-    Ok(Checked { leaf, prev, time, kid, salts })
+    Ok(Checked { event_id: sent.event.event_id.clone(), leaf, prev, time, kid, salts })
 }
 
 /// The salts of the parts that the daemon holds, in the order of the parts.

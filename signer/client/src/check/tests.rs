@@ -38,9 +38,9 @@ impl Gateway {
         events.iter().map(|event| Sent::prepare(event.clone(), &member(), floor).unwrap()).collect()
     }
 
-    fn check(&self, sent: &mut [Sent], answer: v1::SignBatchResponse) -> Result<Vec<Outcome>, Box<Alarm>> {
+    fn check(&self, sent: &mut [Sent], answer: v1::SignBatchResponse) -> Result<Vec<Outcome>, Arc<Alarm>> {
         let skew = Duration::from_secs(300);
-        Checker { trust: &self.trust, held: &self.held, skew }.message(sent, answer.answers, &answer.proofs)
+        Checker { trust: &self.trust, held: &self.held, skew }.message(sent, answer.answers, answer.proofs)
     }
 
     /// Sends `events`, has them answered with `lie`, and checks.
@@ -64,7 +64,7 @@ fn receipts(outcomes: Vec<Outcome>) -> Vec<Receipt> {
 fn reason(outcome: &Outcome) -> AlarmReason {
     let Outcome::Alarm(alarm) = outcome else { panic!("no alarm: {outcome:?}") };
     assert_ne!(alarm.expected, alarm.found);
-    assert!(alarm.sent.is_some() && alarm.answer.signed.is_some(), "both sides are kept");
+    assert!(alarm.sent.len() == 1 && alarm.answer.answers.len() == 1, "both sides are kept");
     alarm.reason
 }
 
@@ -368,6 +368,9 @@ fn answers_and_events_go_one_to_one() {
     fewer.answers.pop();
     let alarm = gateway.check(&mut gateway.prepare(&events), fewer).unwrap_err();
     assert_eq!(alarm.reason, AlarmReason::Answers);
+    assert_eq!(alarm.sent, events);
+    assert_eq!(alarm.answer.answers, honest.answers[..1]);
+    assert_eq!(alarm.answer.proofs[..], honest.proofs);
     let mut exchanged = honest.clone();
     exchanged.answers.swap(0, 1);
     let outcomes = gateway.check(&mut gateway.prepare(&events), exchanged).unwrap();

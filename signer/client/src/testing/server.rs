@@ -38,6 +38,8 @@ pub(crate) enum Act {
     LoseConnection,
     /// The events at these places are refused; the others are recorded.
     Refuse(Vec<usize>, v1::Refused),
+    /// The events are recorded, and the last one has no answer.
+    Fewer,
     /// The records say something else.
     Lie(fn(&mut Draft)),
     /// The stream ends as if everything were answered; nothing is recorded.
@@ -212,6 +214,11 @@ impl State {
         match act {
             None => Ok(record(&request.events, &|_| {})),
             Some(Act::Lie(lie)) => Ok(record(&request.events, &lie)),
+            Some(Act::Fewer) => {
+                let mut answer = record(&request.events, &|_| {});
+                answer.answers.pop();
+                Ok(answer)
+            }
             Some(Act::Status(status)) => Err(status),
             Some(Act::End) => Err(Status::ok("")),
             Some(Act::Stall) => std::future::pending().await,

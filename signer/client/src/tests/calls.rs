@@ -36,7 +36,10 @@ async fn a_refusal_that_stays_is_not_repeated() {
     let client = Client::connect(server.config()).await.unwrap();
     server.script([Act::Status(refusal(Code::AlreadyExists, "ALREADY_EXISTS", None))]);
     let error = client.sign(METRICS, plain_event("e-1")).await.unwrap_err();
-    assert!(matches!(&error, ClientError::Rejected(refusal) if refusal.code == Code::AlreadyExists), "{error}");
+    assert!(
+        matches!(&error, ClientError::Rejected { refusal, attempts: 1, .. } if refusal.code == Code::AlreadyExists),
+        "{error}"
+    );
     assert_eq!(error.reason(), "ALREADY_EXISTS");
     assert_eq!(server.seen().len(), 1);
 }
@@ -111,6 +114,103 @@ async fn answers_that_came_are_not_lost_with_the_rest() {
 }
 
 #[tokio::test]
+async fn an_answer_too_few_keeps_both_sides_and_what_was_answered_before() {
+    let server = Server::start().await;
+    let client = Client::connect(server.config()).await.unwrap();
+    server.script([Act::Refuse(vec![0, 2], refused("OVERLOADED", 1)), Act::Fewer]);
+    let results = client.sign_batch(METRICS, events(3)).await.unwrap();
+    assert_eq!(results[1].as_ref().unwrap().seq, 1);
+    for place in [0, 2] {
+        let Err(ClientError::Alarm(alarm)) = &results[place] else { panic!("{:?}", results[place]) };
+        assert_eq!(alarm.reason, AlarmReason::Answers);
+        let sent: Vec<&str> = alarm.sent.iter().map(|event| event.event_id.as_str()).collect();
+        assert_eq!(sent, server.seen()[1]);
+        assert_eq!(alarm.answer.answers.len(), 1);
+        assert_eq!(alarm.answer.proofs.len(), 1);
+    }
+
+    server.script([Act::Fewer]);
+    let error = client.sign_batch(METRICS, events(2)).await.unwrap_err();
+    assert_eq!(error.reason(), "ANSWERS");
+    assert_eq!(error.event_ids(), server.seen()[2]);
+    assert!(!error.certainly_not_recorded());
+}
+
+#[tokio::test]
+async fn an_error_names_the_events_whose_fate_is_open() {
+    let server = Server::start().await;
+    let mut config = server.config();
+    config.attempts = 2;
+    let client = Client::connect(config).await.unwrap();
+    server.script([Act::Lose(Status::unavailable("gone")), Act::Status(Status::unavailable("gone"))]);
+    let error = client.sign(METRICS, plain_event("")).await.unwrap_err();
+    assert!(matches!(error, ClientError::Exhausted { .. }), "{error}");
+    assert_eq!(error.event_ids(), server.seen()[0]);
+    assert!(error.to_string().contains(&server.seen()[0][0]), "{error}");
+    let id = error.event_ids()[0].to_owned();
+    let receipt = client.sign(METRICS, plain_event(&id)).await.unwrap();
+    assert_eq!((receipt.event_id, receipt.seq), (id.clone(), 1));
+    assert_eq!(server.recorded(METRICS), 1);
+    // A receipt that was kept names it, too.
+    let kept = client.newest(METRICS).unwrap().to_json().unwrap();
+    let other = Client::connect(server.config()).await.unwrap();
+    other.hold(&kept).unwrap();
+    assert_eq!(other.newest(METRICS).unwrap().event_id, id);
+
+    // Each result of a batch names its own, an error of the whole batch all of them.
+    server.script([
+        Act::Refuse(vec![0, 2], refused("OVERLOADED", 1)),
+        Act::Status(Status::unavailable("gone")),
+        Act::Status(refusal(Code::PermissionDenied, "NOT_GRANTED", None)),
+    ]);
+    let results = client.sign_batch(METRICS, events(3)).await.unwrap();
+    let sent = server.seen()[3].clone();
+    for place in [0, 2] {
+        assert_eq!(results[place].as_ref().unwrap_err().event_ids(), [&sent[place]]);
+    }
+    let error = client.sign_batch(METRICS, events(2)).await.unwrap_err();
+    assert_eq!(error.event_ids(), server.seen()[5]);
+}
+
+#[tokio::test]
+async fn only_a_denial_of_the_first_attempt_says_that_nothing_was_recorded() {
+    let server = Server::start().await;
+    let client = Client::connect(server.config()).await.unwrap();
+    let revoked = || Act::Status(refusal(Code::Unauthenticated, "CERTIFICATE_REVOKED", None));
+    server.script([revoked()]);
+    let error = client.sign(METRICS, plain_event("")).await.unwrap_err();
+    assert!(matches!(error, ClientError::Rejected { attempts: 1, .. }), "{error:?}");
+    assert!(error.certainly_not_recorded());
+    assert_eq!(server.recorded(METRICS), 0);
+
+    server.script([Act::LoseConnection, revoked()]);
+    let error = client.sign(METRICS, plain_event("")).await.unwrap_err();
+    assert!(matches!(error, ClientError::Rejected { attempts: 2, .. }), "{error:?}");
+    assert!(!error.certainly_not_recorded());
+    assert_eq!(server.recorded(METRICS), 1);
+
+    // Of outcome "failed", and not the daemon's own words.
+    server.script([Act::Status(refusal(Code::Unavailable, "HSM_LATCHED", None)), Act::Status(Status::not_found("?"))]);
+    for reason in ["HSM_LATCHED", "TRANSPORT"] {
+        let error = client.sign(METRICS, plain_event("")).await.unwrap_err();
+        assert_eq!(error.reason(), reason);
+        assert!(!error.certainly_not_recorded(), "{error:?}");
+    }
+
+    server.script([
+        Act::Refuse(vec![0], refused("INVALID_LINK", 0)),
+        Act::Lose(Status::unavailable("gone")),
+        Act::Refuse(vec![0], refused("INVALID_LINK", 0)),
+    ]);
+    for certain in [true, false] {
+        let results = client.sign_batch(METRICS, events(2)).await.unwrap();
+        assert_eq!(results[0].as_ref().unwrap_err().certainly_not_recorded(), certain, "{:?}", results[0]);
+    }
+    let error = client.sign_batch(METRICS, Vec::new()).await.unwrap_err();
+    assert!(error.certainly_not_recorded(), "nothing was sent");
+}
+
+#[tokio::test]
 async fn requests_carry_the_newest_head() {
     for trail in [DECISIONS, METRICS] {
         let server = Server::start().await;
@@ -173,8 +273,8 @@ async fn a_lie_raises_the_alarm_and_is_not_repeated() {
     let error = client.sign(DECISIONS, full_event("e-1")).await.unwrap_err();
     let ClientError::Alarm(alarm) = error else { panic!("{error}") };
     assert_eq!(alarm.reason, AlarmReason::Part);
-    assert_eq!(alarm.sent.as_ref().unwrap(), &full_event("e-1"));
-    assert!(alarm.answer.signed.is_some());
+    assert_eq!(alarm.sent, [full_event("e-1")]);
+    assert_eq!(alarm.answer.answers.len(), 1);
     assert!(alarm.to_string().contains("e-1"), "{alarm}");
     assert_eq!(server.seen().len(), 1);
     assert!(client.newest(DECISIONS).is_none());

@@ -6,7 +6,7 @@ use super::{events, refusal, refused};
 use crate::common::ceremony::{DECISIONS, METRICS};
 use crate::testing::plain_event;
 use crate::testing::server::{Act, Server};
-use crate::{Client, ClientError, SignReceiver};
+use crate::{AlarmReason, Client, ClientError, SignReceiver};
 
 /// Every result of a stream, in order.
 async fn drain(receiver: &mut SignReceiver) -> Vec<Result<u64, ClientError>> {
@@ -118,6 +118,41 @@ async fn a_stream_that_cannot_go_on_says_for_which_events() {
     assert_eq!(error.reason(), "NOT_GRANTED");
     assert_eq!(receiver.unanswered()[0][0].event_id, "e-1");
     assert!(matches!(sender.send(events(1)).await, Err(ClientError::StreamEnded)));
+    assert!(matches!(receiver.recv().await, Err(ClientError::StreamEnded)));
+}
+
+#[tokio::test]
+async fn a_refused_stream_says_nothing_of_the_messages_behind() {
+    for (messages, certain) in [(1, true), (2, false)] {
+        let server = Server::start().await;
+        let client = Client::connect(server.config()).await.unwrap();
+        server.script([Act::Status(refusal(Code::ResourceExhausted, "RATE_LIMITED", None))]);
+        let (mut sender, mut receiver) = client.sign_stream(METRICS).unwrap();
+        for _ in 0..messages {
+            sender.send(events(2)).await.unwrap();
+        }
+        let error = receiver.recv().await.unwrap_err();
+        assert_eq!(error.certainly_not_recorded(), certain, "{error:?}");
+        let unanswered = receiver.unanswered();
+        let ids: Vec<&str> = unanswered.iter().flatten().map(|event| event.event_id.as_str()).collect();
+        assert_eq!(error.event_ids(), ids);
+        assert_eq!(ids.len(), 2 * messages);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_too_few_leaves_its_message_unanswered() {
+    let server = Server::start().await;
+    let client = Client::connect(server.config()).await.unwrap();
+    server.script([Act::Fewer]);
+    let (mut sender, mut receiver) = client.sign_stream(METRICS).unwrap();
+    sender.send(vec![plain_event("e-1"), plain_event("e-2")]).await.unwrap();
+    sender.send(vec![plain_event("e-3")]).await.unwrap();
+    let error = receiver.recv().await.unwrap_err();
+    let ClientError::Alarm(alarm) = &error else { panic!("{error}") };
+    assert_eq!((alarm.reason, alarm.answer.answers.len()), (AlarmReason::Answers, 1));
+    assert_eq!(error.event_ids(), ["e-1", "e-2"]);
+    assert_eq!(receiver.unanswered(), [alarm.sent.clone(), vec![plain_event("e-3")]]);
 }
 
 #[tokio::test]

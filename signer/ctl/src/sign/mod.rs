@@ -103,7 +103,7 @@ fn take(
             receipts.write(&receipt)?;
             lock(tally).signed(receipt.seq);
         }
-        Err(ClientError::Rejected(refusal)) => lock(tally).refused(line, &refusal.reason, &refusal.message),
+        Err(ClientError::Rejected { refusal, .. }) => lock(tally).refused(line, &refusal.reason, &refusal.message),
         Err(error) => {
             if let ClientError::Alarm(alarm) = &error {
                 receipts.alarm(alarm)?;

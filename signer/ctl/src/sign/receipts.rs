@@ -94,16 +94,21 @@ impl Receipts {
             None => self.raised.insert(Lines::create(&self.alarms, true, PRIVATE)?),
         };
         let encode = |bytes: &[u8]| base64::std_encode(bytes);
-        let signed = alarm.answer.signed.as_ref().map(|signed: &v1::Signed| {
-            json!({ "record": encode(&signed.record), "seq": signed.seq.to_string(), "leaf_hash": hex::encode(&signed.leaf_hash), "signature": encode(&signed.signature) })
-        });
+        let signed = |answer: &v1::Answer| match &answer.outcome {
+            Some(v1::answer::Outcome::Signed(signed)) => {
+                json!({ "record": encode(&signed.record), "seq": signed.seq.to_string(), "leaf_hash": hex::encode(&signed.leaf_hash), "signature": encode(&signed.signature) })
+            }
+            _ => Value::Null,
+        };
+        let signed: Vec<Value> = alarm.answer.answers.iter().map(signed).collect();
+        let event_ids: Vec<&str> = alarm.sent.iter().map(|event| event.event_id.as_str()).collect();
         let proofs: Vec<Value> = alarm.answer.proofs.iter().map(|proof| {
             let hashes: Vec<String> = proof.hashes.iter().map(hex::encode).collect();
             json!({ "checkpoint": String::from_utf8_lossy(&proof.checkpoint), "hashes": hashes, "seqs": proof.seqs.iter().map(ToString::to_string).collect::<Vec<_>>() })
         }).collect();
         let line = json!({
             "reason": alarm.reason.code(), "trail": alarm.trail.as_str(), "expected": alarm.expected, "found": alarm.found,
-            "event_id": alarm.sent.as_ref().map(|event| event.event_id.clone()), "signed": signed, "proofs": proofs,
+            "event_ids": event_ids, "signed": signed, "proofs": proofs,
         });
         file.line(line.to_string().as_bytes())?;
         file.flush()

@@ -85,6 +85,9 @@ impl fmt::Debug for Pin {
     }
 }
 
+/// The longest [`ClientConfig::deadline`]; a longer one is this long.
+pub const MAX_DEADLINE: Duration = Duration::from_secs(3_600);
+
 /// Everything about a client.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -97,9 +100,10 @@ pub struct ClientConfig {
     pub member: Option<MemberId>,
     /// How far a new record's time may be from our clock, either way. 5 minutes.
     pub clock_skew: Duration,
-    /// How long a call may take, all attempts together. 30 seconds.
+    /// How long a call may take, all attempts together, at most [`MAX_DEADLINE`]. 30 seconds.
     pub deadline: Duration,
-    /// How often a call is tried. 8.
+    /// How often a call is tried at most. No bound but `deadline`, so that a daemon has that long to
+    /// restart.
     pub attempts: u32,
     /// Wait before the second attempt; doubles with each, and half of it is random. 50 ms.
     pub backoff: Duration,
@@ -118,7 +122,7 @@ impl ClientConfig {
             member: None,
             clock_skew: Duration::from_secs(300),
             deadline: Duration::from_secs(30),
-            attempts: 8,
+            attempts: u32::MAX,
             backoff: Duration::from_millis(50),
             backoff_max: Duration::from_secs(2),
             stream_window: 16,

@@ -1,5 +1,7 @@
 //! The connection: TLS 1.3 alone, X25519MLKEM768 first, HTTP/2 by ALPN.
 
+mod fault;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +16,6 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
@@ -23,6 +24,8 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 use crate::config::Connection;
 use crate::error::{ClientError, ConfigError};
+pub(crate) use fault::Faults;
+use fault::Watched;
 
 /// HTTP/2 flow-control window of one stream, in bytes: an answer of 4,096 records of 1 KiB.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -34,6 +37,11 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// # Errors
 /// [`ClientError::Config`]; [`ClientError::Connect`] when the first connection fails.
 pub async fn channel(connection: &Connection) -> Result<Channel, ClientError> {
+    Ok(open(connection).await?.0)
+}
+
+/// The same, with what its connections fail of.
+pub(crate) async fn open(connection: &Connection) -> Result<(Channel, Faults), ClientError> {
     let refused = || ConfigError::Endpoint(connection.endpoint.clone());
     let uri: Uri = connection.endpoint.parse().map_err(|_| refused())?;
     let host = uri.host().filter(|_| uri.scheme_str() == Some("https")).ok_or_else(refused)?.to_owned();
@@ -41,7 +49,9 @@ pub async fn channel(connection: &Connection) -> Result<Channel, ClientError> {
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = connection.server_name.clone().unwrap_or_else(|| host.clone());
     let name = ServerName::try_from(name.clone()).map_err(|_| ConfigError::ServerName(name))?;
+    let faults = Faults::of(&connection.endpoint);
     let connector = Connector {
+        faults: faults.clone(),
         tls: TlsConnector::from(Arc::new(tls_config(connection)?)),
         name,
         address: (host, uri.port_u16().unwrap_or(443)),
@@ -52,11 +62,9 @@ pub async fn channel(connection: &Connection) -> Result<Channel, ClientError> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(std::time::Duration::from_secs(20))
         .keep_alive_timeout(std::time::Duration::from_secs(10));
-    endpoint.connect_with_connector(connector).await.map_err(|error| ClientError::Connect {
-        endpoint: connection.endpoint.clone(),
-        problem: causes(&error),
-        event_ids: Vec::new(),
-    })
+    let channel = endpoint.connect_with_connector(connector).await;
+    let channel = channel.map_err(|error| faults.newest().unwrap_or_else(|| faults.error(causes(&error))))?;
+    Ok((channel, faults))
 }
 
 /// An error with everything behind it, each cause once.
@@ -131,15 +139,16 @@ pub(crate) fn spiffe_id(connection: &Connection) -> Result<String, ConfigError> 
 /// protocol versions.
 #[derive(Clone)]
 struct Connector {
+    faults: Faults,
     tls: TlsConnector,
     name: ServerName<'static>,
     address: (String, u16),
 }
 
-type Connected = Result<TokioIo<TlsStream<TcpStream>>, std::io::Error>;
+type Connected = Result<TokioIo<Watched>, std::io::Error>;
 
 impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Watched>;
     type Error = std::io::Error;
     type Future = Pin<Box<dyn Future<Output = Connected> + Send>>;
 
@@ -148,15 +157,16 @@ impl tower::Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let Connector { tls, name, address } = self.clone();
+        let Connector { faults, tls, name, address } = self.clone();
         Box::pin(async move {
             let tcp = TcpStream::connect((address.0.as_str(), address.1)).await?;
             tcp.set_nodelay(true)?;
-            let stream = tls.connect(name, tcp).await?;
+            faults.begin();
+            let stream = tls.connect(name, tcp).await.inspect_err(|error| faults.of_handshake(error))?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
                 return Err(std::io::Error::other("the server does not speak HTTP/2 (ALPN h2)"));
             }
-            Ok(TokioIo::new(stream))
+            Ok(TokioIo::new(Watched { stream, faults }))
         })
     }
 }

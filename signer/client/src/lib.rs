@@ -49,7 +49,7 @@ mod testing;
 mod tests;
 
 pub use check::new_event_id;
-pub use config::{ClientConfig, Connection, Pin, Trust};
+pub use config::{ClientConfig, Connection, MAX_DEADLINE, Pin, Trust};
 pub use connect::channel;
 pub use countersign_proto::v1;
 pub use error::{Alarm, AlarmReason, ClientError, ConfigError, RawAnswer, Refusal, TrustError};

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::config::ClientConfig;
-use crate::connect::causes;
+use crate::connect::{Faults, causes};
 use crate::error::{ClientError, Refusal};
 
 /// `google.rpc.ErrorInfo.domain` of the daemon's errors.
@@ -68,10 +68,11 @@ pub(crate) struct Retry {
     deadline: Duration,
     backoff: Duration,
     backoff_max: Duration,
+    faults: Faults,
 }
 
 impl Retry {
-    pub(crate) fn new(config: &ClientConfig) -> Retry {
+    pub(crate) fn new(config: &ClientConfig, faults: &Faults) -> Retry {
         Retry {
             begun: Instant::now(),
             attempts: 0,
@@ -79,6 +80,7 @@ impl Retry {
             deadline: config.deadline,
             backoff: config.backoff,
             backoff_max: config.backoff_max,
+            faults: faults.clone(),
         }
     }
 
@@ -90,12 +92,18 @@ impl Retry {
     /// Counts a failed attempt and waits until the next one may begin.
     ///
     /// # Errors
-    /// The refusal as an error, without event_ids, where it may not pass or no attempt is left.
+    /// The refusal as an error, without event_ids, where it may not pass or no attempt is left; the
+    /// fault of the connection, where no other connection will do better.
     pub(crate) async fn wait(&mut self, refusal: Refusal) -> Result<(), ClientError> {
         self.attempts += 1;
         let Some(at_least) = refusal.retry_after else {
             return Err(ClientError::Rejected { refusal, attempts: self.attempts, event_ids: Vec::new() });
         };
+        if refusal.reason == TRANSPORT
+            && let Some(fault) = self.faults.newest()
+        {
+            return Err(fault);
+        }
         let pause = self.pause().max(at_least);
         if self.attempts >= self.max_attempts || pause >= self.remaining() {
             let (attempts, elapsed) = (self.attempts, self.begun.elapsed());

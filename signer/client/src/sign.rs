@@ -14,8 +14,8 @@ use tonic::{Request, Status, Streaming};
 
 use crate::check::{Checker, Outcome, Sent};
 use crate::codec::EncodedCodec;
-use crate::config::ClientConfig;
-use crate::connect;
+use crate::config::{ClientConfig, MAX_DEADLINE};
+use crate::connect::{self, Faults};
 use crate::error::{ClientError, Refusal};
 use crate::held::{Held, held_head};
 use crate::receipt::Receipt;
@@ -34,6 +34,7 @@ pub struct Client(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) config: ClientConfig,
     channel: Channel,
+    faults: Faults,
     trusted: Trusted,
     pub(crate) held: Held,
 }
@@ -43,10 +44,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Config`], [`ClientError::Connect`], [`ClientError::Trust`].
-    pub async fn connect(config: ClientConfig) -> Result<Client, ClientError> {
-        let channel = connect::channel(&config.connection).await?;
-        let trusted = trust::establish(&channel, &config).await?;
-        Ok(Client(Arc::new(Inner { config, channel, trusted, held: Held::default() })))
+    pub async fn connect(mut config: ClientConfig) -> Result<Client, ClientError> {
+        config.deadline = config.deadline.min(MAX_DEADLINE);
+        let (channel, faults) = connect::open(&config.connection).await?;
+        let trusted = trust::establish(&channel, &config, &faults).await?;
+        Ok(Client(Arc::new(Inner { config, channel, faults, trusted, held: Held::default() })))
     }
 
     /// Our id in the roster, which every record of ours names.
@@ -109,7 +111,7 @@ impl Client {
         let encoded = Bytes::from(request.encode_to_vec());
         prepared.event = request.event.take().unwrap_or_default();
         let path = PathAndQuery::from_static("/countersign.v1.SigningService/Sign");
-        let mut retry = Retry::new(&self.0.config);
+        let mut retry = self.0.retry();
         let call = |left| self.0.unary::<v1::SignResponse>(path.clone(), encoded.clone(), left);
         let v1::SignResponse { signed, proof } = match retry.run(call).await {
             Ok(answer) => answer,
@@ -143,7 +145,7 @@ impl Client {
     ) -> Result<Vec<Result<Receipt, ClientError>>, ClientError> {
         let trust = self.0.trail(trail)?;
         let sent = self.0.prepare_all(trail, events)?;
-        let mut retry = Retry::new(&self.0.config);
+        let mut retry = self.0.retry();
         self.0.sign_all(trust, sent, &mut retry).await
     }
 }
@@ -155,6 +157,11 @@ impl Inner {
     /// The keys of a trail.
     pub(crate) fn trail(&self, trail: &str) -> Result<&Arc<TrailTrust>, ClientError> {
         self.trusted.trails.get(trail).ok_or_else(|| ClientError::UnknownTrail(trail.chars().take(64).collect()))
+    }
+
+    /// The attempts of a new call.
+    pub(crate) fn retry(&self) -> Retry {
+        Retry::new(&self.config, &self.faults)
     }
 
     fn prepare(&self, trail: &str, index: usize, event: v1::Event) -> Result<Sent, ClientError> {

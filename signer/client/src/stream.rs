@@ -262,8 +262,7 @@ impl SignReceiver {
     async fn failed(&mut self, status: &Status) -> Result<(), ClientError> {
         self.answers = None;
         self.shared.state().requests = None;
-        let config = &self.shared.client.config;
-        let retry = self.retry.get_or_insert_with(|| Retry::new(config));
+        let retry = self.retry.get_or_insert_with(|| self.shared.client.retry());
         retry.wait(refusal_of(status)).await.map_err(|error| self.of_unanswered(error))
     }
 
@@ -329,7 +328,7 @@ impl SignReceiver {
     /// Sends refused events again, by themselves.
     async fn repeat(&self, events: Vec<Sent>, refusal: Refusal) -> Results {
         let Shared { client, trust, .. } = &*self.shared;
-        let mut retry = Retry::new(&client.config);
+        let mut retry = client.retry();
         let ids = ids_of(&events);
         let results = match retry.wait(refusal).await {
             Ok(()) => client.sign_all(trust, events, &mut retry).await,

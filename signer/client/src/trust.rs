@@ -14,7 +14,7 @@ use countersign_trail::origin::Origin;
 use tonic::transport::Channel;
 
 use crate::config::{ClientConfig, Pin, Trust};
-use crate::connect;
+use crate::connect::{self, Faults};
 use crate::error::{ClientError, TrustError};
 use crate::keys::TrustedKey;
 use crate::retry::Retry;
@@ -41,17 +41,22 @@ pub(crate) struct Trusted {
 }
 
 /// Fetches what the configured trust needs and checks it.
-pub(crate) async fn establish(channel: &Channel, config: &ClientConfig) -> Result<Trusted, ClientError> {
+pub(crate) async fn establish(
+    channel: &Channel,
+    config: &ClientConfig,
+    faults: &Faults,
+) -> Result<Trusted, ClientError> {
+    let retry = || Retry::new(config, faults);
     let audit = AuditServiceClient::new(channel.clone()).max_decoding_message_size(4 * MAX_DOCUMENT_LEN);
     match &config.trust {
         Trust::Genesis(fingerprint) => {
             let spiffe_id = connect::spiffe_id(&config.connection)?;
-            let (genesis, plan) = fetch_genesis(&audit, config, *fingerprint).await?;
+            let (genesis, plan) = fetch_genesis(&audit, retry, *fingerprint).await?;
             Ok(from_genesis(*fingerprint, [genesis, plan], &spiffe_id, config.member.as_ref())?)
         }
         Trust::Pinned(pins) => {
             let member = config.member.clone().ok_or(TrustError::MemberMissing)?;
-            let listed = Retry::new(config)
+            let listed = retry()
                 .run(|_| {
                     let mut audit = audit.clone();
                     async move { audit.list_keys(v1::ListKeysRequest::default()).await }
@@ -74,23 +79,22 @@ fn fetch_error(what: &'static str, error: ClientError) -> ClientError {
 
 async fn fetch_genesis(
     audit: &AuditServiceClient<Channel>,
-    config: &ClientConfig,
+    retry: impl Fn() -> Retry,
     fingerprint: Hash,
 ) -> Result<(Vec<u8>, Vec<u8>), ClientError> {
-    let genesis = fetch(audit, config, "the genesis document", fingerprint).await?;
+    let genesis = fetch(audit, retry(), "the genesis document", fingerprint).await?;
     let plan = Genesis::parse(&genesis).map_err(TrustError::from)?.plan;
-    let plan = fetch(audit, config, "the plan", plan).await?;
+    let plan = fetch(audit, retry(), "the plan", plan).await?;
     Ok((genesis, plan))
 }
 
 async fn fetch(
     audit: &AuditServiceClient<Channel>,
-    config: &ClientConfig,
+    mut retry: Retry,
     what: &'static str,
     wanted: Hash,
 ) -> Result<Vec<u8>, ClientError> {
     let request = v1::GetDocumentRequest { sha256: wanted.as_bytes().to_vec().into() };
-    let mut retry = Retry::new(config);
     let answer = retry.run(|_| {
         let (mut audit, request) = (audit.clone(), request.clone());
         async move { audit.get_document(request).await }

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use countersign_proto::v1;
@@ -17,8 +18,9 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::PrivateKeyDer;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -62,6 +64,12 @@ pub(crate) struct State {
     keys: Vec<v1::Key>,
     /// Every change breaks every connection.
     cut: watch::Sender<u64>,
+    /// For new connections.
+    tls: Mutex<TlsAcceptor>,
+    /// Connections, those that failed in TLS included.
+    connections: AtomicUsize,
+    /// The task that accepts connections.
+    listening: Mutex<Option<JoinHandle<()>>>,
     /// Name of the key exchange and protocol version of each connection.
     handshakes: Mutex<Vec<String>>,
 }
@@ -72,6 +80,7 @@ pub(crate) struct Server {
     pub(crate) state: Arc<State>,
     pub(crate) fingerprint: Hash,
     pub(crate) connection: Connection,
+    authority: Arc<Authority>,
 }
 
 /// A private certification authority.
@@ -112,12 +121,44 @@ impl Server {
             authority.issue(SanType::URI(format!("spiffe://acme.example/{MEMBER}").try_into().unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(State::of(ceremony));
+        let state = Arc::new(State::of(ceremony, server_tls(&authority, &authority)));
         let fingerprint = state.fingerprint();
-        tokio::spawn(accept(listener, server_tls(&authority), Arc::clone(&state)));
+        *locked(&state.listening) = Some(tokio::spawn(accept(listener, Arc::clone(&state))));
         let endpoint = format!("https://localhost:{}", address.port());
         let connection = Connection::new(&endpoint, authority.pem(), cert_pem, key_pem);
-        Server { state, fingerprint, connection }
+        Server { state, fingerprint, connection, authority: Arc::new(authority) }
+    }
+
+    /// Breaks every connection, and gives new ones a certificate of `own` and takes those of
+    /// `clients`; none: of the authority that it began with.
+    pub(crate) fn change_tls(&self, own: Option<&Authority>, clients: Option<&Authority>) {
+        let ours = &*self.authority;
+        *locked(&self.state.tls) = server_tls(own.unwrap_or(ours), clients.unwrap_or(ours));
+        self.cut();
+    }
+
+    /// Breaks every connection, and refuses new ones; the port stays ours.
+    pub(crate) async fn stop(&self) -> TcpSocket {
+        let listening = locked(&self.state.listening).take().unwrap();
+        listening.abort();
+        // Over when its socket is closed.
+        let _ = listening.await;
+        self.cut();
+        let port: u16 = self.connection.endpoint.rsplit(':').next().unwrap().parse().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(([127, 0, 0, 1], port).into()).unwrap();
+        socket
+    }
+
+    /// Takes connections again.
+    pub(crate) fn resume(&self, socket: TcpSocket) {
+        let listener = socket.listen(64).unwrap();
+        *locked(&self.state.listening) = Some(tokio::spawn(accept(listener, Arc::clone(&self.state))));
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::Relaxed)
     }
 
     /// A configuration that trusts the genesis and does not wait long between attempts.
@@ -169,7 +210,7 @@ impl Server {
 }
 
 impl State {
-    fn of(mut ceremony: Ceremony) -> State {
+    fn of(mut ceremony: Ceremony, tls: TlsAcceptor) -> State {
         let mut notaries = HashMap::new();
         let modes = [(DECISIONS, Mode::Record, Purpose::Record), (METRICS, Mode::Batch, Purpose::Checkpoint)];
         for (trail, mode, purpose) in modes {
@@ -192,6 +233,9 @@ impl State {
             keys: ceremony.genesis.keys.iter().map(key).collect(),
             documents: Mutex::new(ceremony.store.0.into_iter().collect()),
             cut: watch::Sender::new(0),
+            tls: Mutex::new(tls),
+            connections: AtomicUsize::new(0),
+            listening: Mutex::default(),
             handshakes: Mutex::default(),
         }
     }
@@ -250,11 +294,11 @@ impl State {
     }
 }
 
-fn server_tls(authority: &Authority) -> TlsAcceptor {
+fn server_tls(authority: &Authority, of_clients: &Authority) -> TlsAcceptor {
     use rustls_pki_types::pem::PemObject as _;
     let (cert, key) = authority.issue(SanType::DnsName("localhost".try_into().unwrap()));
     let mut roots = RootCertStore::empty();
-    roots.add(authority.0.der().clone()).unwrap();
+    roots.add(of_clients.0.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -270,9 +314,10 @@ fn server_tls(authority: &Authority) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn accept(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>) {
+async fn accept(listener: TcpListener, state: Arc<State>) {
     while let Ok((tcp, _)) = listener.accept().await {
-        let (tls, state) = (tls.clone(), Arc::clone(&state));
+        state.connections.fetch_add(1, Ordering::Relaxed);
+        let (tls, state) = (locked(&state.tls).clone(), Arc::clone(&state));
         tokio::spawn(async move {
             let Ok(stream) = tls.accept(tcp).await else { return };
             let session = stream.get_ref().1;

@@ -1,5 +1,6 @@
 //! The client: one event, or a batch.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,17 @@ const MAX_ANSWER_LEN: usize = 64 << 20;
 /// A connection to the daemon, and what is held of its trails. Cheap to clone; clones share both.
 #[derive(Clone)]
 pub struct Client(pub(crate) Arc<Inner>);
+
+impl fmt::Debug for Client {
+    /// Without keys and receipts.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("connection", &self.0.config.connection)
+            .field("member", self.member())
+            .field("trails", &self.trails())
+            .finish_non_exhaustive()
+    }
+}
 
 pub(crate) struct Inner {
     pub(crate) config: ClientConfig,
@@ -92,7 +104,7 @@ impl Client {
     ///
     /// Dropping the future leaves the event's fate open: it may be recorded, before or after, and a
     /// call with the same event_id and content finds out. The answer is checked on the caller's
-    /// task, without waiting: some 0.1 ms for an event.
+    /// task, which costs processor time: in record mode one signature check for each record.
     ///
     /// # Errors
     /// [`ClientError::Event`] and [`ClientError::UnknownTrail`] before anything is sent;
@@ -131,8 +143,8 @@ impl Client {
     /// refused and may be repeated are, by themselves. The daemon bounds a message in bytes, too
     /// (8 MiB unless configured): large contents want smaller batches.
     ///
-    /// event_ids, a dropped future and the check are as with [`Client::sign`]; the check of 4,096
-    /// records takes the caller's task tens of milliseconds in batch mode, more in record mode.
+    /// event_ids, a dropped future and the check are as with [`Client::sign`]. The check does not
+    /// yield: a large batch in record mode may hold its thread for some tenths of a second.
     ///
     /// # Errors
     /// As [`Client::sign`], for the whole call; the results' own errors are

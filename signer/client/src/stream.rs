@@ -1,12 +1,8 @@
-//! A stream of messages and their answers, in order, over broken connections.
-//!
-//! Two halves, so that one task may send while another receives. The sender waits when
-//! `stream_window` messages are unanswered. The receiver owns the gRPC stream: it opens it, checks
-//! answers, and after a break opens another one and sends again what is unanswered, with the same
-//! event_ids. Nothing leaves while nobody waits in [`SignReceiver::recv`] for the first answer of a
-//! stream.
+//! A stream of messages and their answers, in order, over broken connections: see
+//! [`Client::sign_stream`].
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,7 +24,51 @@ const MAX_WINDOW: usize = 64;
 const HELD_EVERY: Duration = Duration::from_secs(1);
 
 impl Client {
-    /// Begins a stream into one trail. Nothing is sent yet.
+    /// Begins a stream into one trail: messages of up to 4,096 events, and their answers in the same
+    /// order, over broken connections.
+    ///
+    /// Two halves, so that one task may send while another receives. [`SignSender::send`] waits
+    /// while `stream_window` messages are unanswered; each is kept twice until it is answered, as
+    /// events and encoded: at most `stream_window` times two messages (of 8 MiB, unless the daemon is
+    /// configured otherwise). The receiver owns the gRPC stream: it opens it, checks answers on its
+    /// own task, and after a break opens another one and sends again what is unanswered, with the
+    /// same event_ids. So nothing leaves before somebody waits in [`SignReceiver::recv`], and the two
+    /// halves want two tasks:
+    ///
+    /// ```no_run
+    /// # use countersign_client::{Client, ClientError, v1};
+    /// # async fn example(client: Client, decided: Vec<Vec<v1::Event>>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let (mut sender, mut receiver) = client.sign_stream("acme.example/decisions")?;
+    /// let sending = tokio::spawn(async move {
+    ///     for events in decided {
+    ///         sender.send(events).await?;
+    ///     }
+    ///     // Dropping the sender ends the stream after the last answer.
+    ///     Ok::<(), ClientError>(())
+    /// });
+    /// loop {
+    ///     match receiver.recv().await {
+    ///         Ok(Some(results)) => {
+    ///             for result in results {
+    ///                 match result {
+    ///                     Ok(receipt) => println!("{} is record {}", receipt.event_id, receipt.seq),
+    ///                     Err(error) => eprintln!("{:?}: {error}", error.event_ids()),
+    ///                 }
+    ///             }
+    ///         }
+    ///         Ok(None) => break,
+    ///         Err(error) => {
+    ///             let open = receiver.unanswered(); // to be sent again, as they are
+    ///             eprintln!("{error}; {} messages are unanswered", open.len());
+    ///             break;
+    ///         }
+    ///     }
+    /// }
+    /// drop(receiver); // wakes a sender that waits
+    /// sending.await??;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`ClientError::UnknownTrail`].
@@ -79,6 +119,13 @@ struct Message {
 }
 
 impl Shared {
+    /// Without events, which may hold content.
+    fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unanswered = self.state().unanswered.len();
+        let trail = self.trust.origin.as_str();
+        f.debug_struct(name).field("trail", &trail).field("unanswered", &unanswered).finish_non_exhaustive()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // No code that may panic runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -88,8 +135,22 @@ impl Shared {
 /// The sending half. Dropping it ends the stream after the last answer.
 pub struct SignSender(Arc<Shared>);
 
+impl fmt::Debug for SignSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt_as("SignSender", f)
+    }
+}
+
+impl fmt::Debug for SignReceiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt_as("SignReceiver", f)
+    }
+}
+
 impl SignSender {
-    /// Sends 1 to 4,096 events as one message; waits while the window is full.
+    /// Sends 1 to 4,096 events as one message; waits while the window is full, without a time limit:
+    /// call [`SignReceiver::recv`] from another task. Dropping the future while it waits sends
+    /// nothing.
     ///
     /// # Errors
     /// [`ClientError::Event`] and [`ClientError::BatchSize`]: nothing of the message was sent.

@@ -7,7 +7,7 @@ use rcgen::SanType;
 
 use crate::common::ceremony::{DECISIONS, METRICS};
 use crate::testing::server::{Act, Authority, Server, closed_port};
-use crate::testing::{MEMBER, plain_event};
+use crate::testing::{MEMBER, full_event, plain_event};
 use crate::{Client, ClientError, ConfigError, MAX_DEADLINE, Pin, Trust, TrustError};
 
 #[tokio::test]
@@ -20,6 +20,23 @@ async fn the_genesis_says_who_we_are_and_whose_signatures_count() {
         assert_eq!(client.sign(trail, plain_event("")).await.unwrap().seq, 1);
     }
     assert_eq!(server.handshakes(), ["Some(TLSv1_3) Some(X25519MLKEM768)"]);
+}
+
+#[tokio::test]
+async fn what_is_printed_holds_no_key_and_no_content() {
+    let server = Server::start().await;
+    let config = server.config();
+    let key = String::from_utf8(config.connection.key_pem.clone()).unwrap();
+    let secret = key.lines().nth(1).unwrap();
+    let client = Client::connect(config.clone()).await.unwrap();
+    let (mut sender, receiver) = client.sign_stream(DECISIONS).unwrap();
+    sender.send(vec![full_event("e-1")]).await.unwrap();
+    let text = format!("{client:?} {config:?} {sender:?} {receiver:?}");
+    assert!(text.contains(MEMBER) && text.contains("unanswered: 1"), "{text}");
+    let bytes = format!("{:?}", &config.connection.key_pem[..16]);
+    for hidden in [secret, bytes.trim_matches(['[', ']']), "hello"] {
+        assert!(!text.contains(hidden), "{hidden} in {text}");
+    }
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ impl Held {
 
 impl HeldTrail {
     fn floor(&self) -> u64 {
-        let record = self.newest.as_ref().map_or(0, |newest| newest.seq + 1);
+        let record = self.newest.as_ref().map_or(0, |newest| newest.seq.saturating_add(1));
         let checkpoint = self.checkpoint.as_ref().map_or(0, |held| held.signed.checkpoint().size);
         record.max(checkpoint)
     }

@@ -27,6 +27,8 @@ use crate::trust::{self, TrailTrust, Trusted};
 pub const MAX_BATCH: usize = 4_096;
 /// The largest answer that is taken, in bytes: 4,096 records of 16 KiB.
 const MAX_ANSWER_LEN: usize = 64 << 20;
+/// The largest answer to one event, in bytes: a record of 64 KiB, its salts and its proof.
+const MAX_ANSWER_LEN_PER_EVENT: usize = 96 << 10;
 
 /// A connection to the daemon, and what is held of its trails. Cheap to clone; clones share both.
 #[derive(Clone)]
@@ -124,7 +126,7 @@ impl Client {
         prepared.event = request.event.take().unwrap_or_default();
         let path = PathAndQuery::from_static("/countersign.v1.SigningService/Sign");
         let mut retry = self.0.retry();
-        let call = |left| self.0.unary::<v1::SignResponse>(path.clone(), encoded.clone(), left);
+        let call = |left| self.0.unary::<v1::SignResponse>(path.clone(), encoded.clone(), 1, left);
         let v1::SignResponse { signed, proof } = match retry.run(call).await {
             Ok(answer) => answer,
             Err(error) => return Err(error.about(ids_of(&sent))),
@@ -227,7 +229,7 @@ impl Inner {
         let mut places: Vec<usize> = (0..sent.len()).collect();
         loop {
             let encoded = self.encode(trail, &mut sent, true);
-            let call = |left| self.unary::<v1::SignBatchResponse>(path.clone(), encoded.clone(), left);
+            let call = |left| self.unary::<v1::SignBatchResponse>(path.clone(), encoded.clone(), sent.len(), left);
             let outcomes = match retry.run(call).await {
                 Ok(v1::SignBatchResponse { answers, proofs }) => {
                     let outcomes = self.checker(trust).message(&mut sent, answers, proofs);
@@ -269,11 +271,12 @@ impl Inner {
         &self,
         path: PathAndQuery,
         encoded: Bytes,
+        events: usize,
         left: Duration,
     ) -> Result<R, Status> {
         let mut request = Request::new(encoded);
         request.set_timeout(left);
-        let mut grpc = self.grpc().await?;
+        let mut grpc = self.grpc(events).await?;
         Ok(grpc.unary(request, path, EncodedCodec::<R>::default()).await?.into_inner())
     }
 
@@ -283,12 +286,14 @@ impl Inner {
         S: tokio_stream::Stream<Item = Bytes> + Send + 'static,
     {
         let path = PathAndQuery::from_static("/countersign.v1.SigningService/SignStream");
-        let mut grpc = self.grpc().await?;
+        let mut grpc = self.grpc(MAX_BATCH).await?;
         Ok(grpc.streaming(Request::new(requests), path, EncodedCodec::default()).await?.into_inner())
     }
 
-    async fn grpc(&self) -> Result<tonic::client::Grpc<Channel>, Status> {
-        let mut grpc = tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_LEN);
+    /// For answers to at most so many events.
+    async fn grpc(&self, events: usize) -> Result<tonic::client::Grpc<Channel>, Status> {
+        let len = MAX_ANSWER_LEN.min(events * MAX_ANSWER_LEN_PER_EVENT);
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(len);
         grpc.ready().await.map_err(|error| Status::unavailable(connect::causes(&error)))?;
         Ok(grpc)
     }

@@ -54,6 +54,11 @@ impl Checker<'_> {
         leaves: &[Leaf],
         proof: &v1::Proof,
     ) -> Result<(), Problem> {
+        // Packed numbers: a small message may have millions of them.
+        if proof.seqs.len() > leaves.len() {
+            let found = format!("one of {}", proof.seqs.len());
+            return Err(problem(AlarmReason::Proof, format!("a proof of at most {} records", leaves.len()), found));
+        }
         let checkpoint = self.checkpoint(proof)?;
         let mut wanted: Vec<(u64, Hash)> = Vec::with_capacity(proof.seqs.len());
         let mut from = 0;

@@ -13,7 +13,7 @@ use countersign_trail::keys::Kid;
 use countersign_trail::part::SALT_LEN;
 use countersign_trail::record::{Content, Event, Header, Record, write_event};
 use countersign_trail::time::Timestamp;
-use countersign_trail::tree::leaf_hash;
+use countersign_trail::tree::{MAX_SIZE, leaf_hash};
 
 use super::{Checked, Problem, Sent, problem};
 use crate::error::AlarmReason;
@@ -77,6 +77,10 @@ pub(super) fn check(
     sent: &mut Sent,
     signed: &v1::Signed,
 ) -> Result<Checked, Problem> {
+    // Only a daemon that lies counts so far; the next place could not be counted at all.
+    if signed.seq >= MAX_SIZE {
+        return Err(problem(AlarmReason::Seq, format!("a seq below {MAX_SIZE}"), signed.seq));
+    }
     let leaf = leaf_hash(&signed.record);
     let salts = match salts(sent, signed) {
         Ok(salts) => salts,

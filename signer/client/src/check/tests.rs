@@ -1,3 +1,5 @@
+mod bounds;
+
 use std::cell::Cell;
 
 use countersign_trail::dsse::pae;

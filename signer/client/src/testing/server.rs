@@ -42,6 +42,8 @@ pub(crate) enum Act {
     Refuse(Vec<usize>, v1::Refused),
     /// The events are recorded, and the last one has no answer.
     Fewer,
+    /// The answer is this many bytes longer than it should be.
+    Swell(usize),
     /// The records say something else.
     Lie(fn(&mut Draft)),
     /// The stream ends as if everything were answered; nothing is recorded.
@@ -258,6 +260,13 @@ impl State {
         match act {
             None => Ok(record(&request.events, &|_| {})),
             Some(Act::Lie(lie)) => Ok(record(&request.events, &lie)),
+            Some(Act::Swell(more)) => {
+                let mut answer = record(&request.events, &|_| {});
+                if let Some(v1::answer::Outcome::Signed(signed)) = &mut answer.answers[0].outcome {
+                    signed.salts.push(v1::Salt { part: "x".to_owned(), salt: vec![0; more].into() });
+                }
+                Ok(answer)
+            }
             Some(Act::Fewer) => {
                 let mut answer = record(&request.events, &|_| {});
                 answer.answers.pop();

@@ -281,6 +281,19 @@ async fn a_lie_raises_the_alarm_and_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn an_answer_is_taken_up_to_a_bound_for_each_event() {
+    let server = Server::start().await;
+    let client = Client::connect(server.config()).await.unwrap();
+    server.script([Act::Swell(50 << 10), Act::Swell(96 << 10), Act::Swell(96 << 10)]);
+    assert_eq!(client.sign(METRICS, plain_event("")).await.unwrap_err().reason(), "SALT", "it was read");
+    let error = client.sign(METRICS, plain_event("")).await.unwrap_err();
+    assert!(matches!(&error, ClientError::Rejected { refusal, .. } if refusal.code == Code::OutOfRange), "{error}");
+    assert!(!error.certainly_not_recorded());
+    let results = client.sign_batch(METRICS, events(2)).await.unwrap();
+    assert_eq!(results[0].as_ref().unwrap_err().reason(), "SALT");
+}
+
+#[tokio::test]
 async fn what_breaks_a_bound_is_not_sent() {
     let server = Server::start().await;
     let client = Client::connect(server.config()).await.unwrap();

@@ -78,7 +78,7 @@ pub enum ClientError {
     /// What was to be held is no receipt, or proves nothing under the trusted keys.
     #[error(transparent)]
     Receipt(#[from] ReceiptError),
-    /// The other half of a stream is gone.
+    /// The stream is over: its other half is gone, or it has failed. What was to be sent was not.
     #[error("the stream has ended")]
     StreamEnded,
     /// An answer does not go with what was sent. Keep it: it is evidence against the daemon, or of
@@ -152,14 +152,14 @@ impl ClientError {
             | ClientError::Event { .. }
             | ClientError::BatchSize(_)
             | ClientError::UnknownTrail(_)
-            | ClientError::Receipt(_)
-            | ClientError::StreamEnded => true,
+            | ClientError::Receipt(_) => true,
             // While connecting there are no events yet; in a call an earlier attempt may have arrived.
             ClientError::Connect { event_ids, .. } => event_ids.is_empty(),
             ClientError::Rejected { refusal, attempts, .. } => {
                 *attempts <= 1 && DENIED.contains(&refusal.reason.as_str())
             }
-            ClientError::Exhausted { .. } | ClientError::Alarm(_) => false,
+            // A stream that has ended may have unanswered events.
+            ClientError::Exhausted { .. } | ClientError::StreamEnded | ClientError::Alarm(_) => false,
         }
     }
 

@@ -153,8 +153,8 @@ impl SignSender {
     /// nothing.
     ///
     /// # Errors
-    /// [`ClientError::Event`] and [`ClientError::BatchSize`]: nothing of the message was sent.
-    /// [`ClientError::StreamEnded`]: the receiver is gone or has failed.
+    /// Nothing of the message was sent: [`ClientError::Event`], [`ClientError::BatchSize`],
+    /// [`ClientError::StreamEnded`] when the receiver is gone or has failed.
     pub async fn send(&mut self, events: Vec<v1::Event>) -> Result<(), ClientError> {
         let Shared { client, trust, window, changed, .. } = &*self.0;
         let trail = trust.origin.as_str();

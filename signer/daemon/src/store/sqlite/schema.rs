@@ -186,3 +186,33 @@ pub fn part_id(trail: TrailNo, seq: u64, ordinal: usize) -> i64 {
 pub fn node_id(trail: TrailNo, level: u8, index: u64) -> i64 {
     (((i64::from(trail) << LEVEL_BITS) | i64::from(level)) << SEQ_BITS) | index as i64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a power cut and an erased part rest on.
+    #[test]
+    fn a_new_store_has_the_settings_of_a_durable_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let created = create(&path).unwrap();
+        let opened = open(&path).unwrap();
+        for connection in [&created, &opened] {
+            let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+            assert_eq!(mode, "wal");
+            const FULL: i64 = 2;
+            let settings = [("synchronous", FULL), ("secure_delete", 1), ("page_size", 16_384)];
+            for (key, want) in settings.into_iter().chain([("wal_autocheckpoint", 0)]) {
+                let found: i64 = connection.pragma_query_value(None, key, |row| row.get(0)).unwrap();
+                assert_eq!(found, want, "{key}");
+            }
+        }
+        let mut tables = opened.prepare("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'").unwrap();
+        let tables = tables.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?))).unwrap();
+        let tables: Vec<(String, bool)> = tables.map(Result::unwrap).collect();
+        let ours: Vec<_> = tables.iter().filter(|(name, _)| !name.starts_with("sqlite_")).collect();
+        assert_eq!(ours.len(), TABLES.matches("CREATE TABLE").count(), "{tables:?}");
+        assert!(ours.iter().all(|(_, strict)| *strict), "{tables:?}");
+    }
+}

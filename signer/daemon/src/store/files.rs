@@ -106,9 +106,14 @@ pub struct SecondHead {
 }
 
 impl HeadFile {
+    /// Where a trail's file stands.
+    pub fn path(dir: &Path, trail: &str) -> PathBuf {
+        dir.join(format!("{trail}.head"))
+    }
+
     /// Opens a trail's file; with `create`, makes it where it is missing.
     pub fn open(dir: &Path, trail: &str, create: bool) -> io::Result<(HeadFile, Option<SecondHead>)> {
-        let path = dir.join(format!("{trail}.head"));
+        let path = HeadFile::path(dir, trail);
         let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o600).open(path)?;
         if create {
             // A full disk must not keep a head from being written.

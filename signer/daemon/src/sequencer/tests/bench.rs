@@ -113,7 +113,7 @@ async fn make_key(pool: &Pool, name: &str, algorithm: Algorithm) -> (Vec<u8>, Pu
 
 /// The trail, whatever it runs on, and the way to its sequencer.
 pub(super) struct Bench {
-    dir: tempfile::TempDir,
+    pub(super) dir: tempfile::TempDir,
     pool: Pool,
     pub(super) store: Told,
     signer: Arc<TokenSigner>,

@@ -1,4 +1,5 @@
-//! A store that fails every step twice, that is full, and that somebody else writes to.
+//! A store that fails every step twice, that is full, and that somebody else writes to; a second head that
+//! cannot be written.
 
 use countersign_trail::checkpoint::SignedCheckpoint;
 use countersign_trail::control::{Body, HeartbeatBody};
@@ -12,6 +13,7 @@ use countersign_trail::tree::{CompactRange, leaf_hash};
 use super::bench::{Bench, NO, in_time};
 use super::told_store::{FAILURES, Fault, Seen};
 use crate::reason::Reason;
+use crate::store::files::{HeadFile, SecondHead};
 
 const EVENTS: u64 = 6;
 /// Rounds in which one event is offered while another one is signed.
@@ -161,6 +163,37 @@ async fn who_lost_the_race_signs_nothing_and_ends() {
         assert_eq!(bench.sign(1).await, 2);
         bench.checkpoint().await;
         assert_whole(&bench, 3);
+    }
+}
+
+/// What is signed is not released before the second head has it: without that nobody is answered, and the
+/// sequencer ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_head_that_cannot_be_written_ends_the_writer() {
+    for mode in [Mode::Batch, Mode::Record] {
+        let mut bench = Bench::new(mode, Fault::None).await;
+        assert_eq!(bench.sign(0).await, 0);
+        bench.checkpoint().await;
+        bench.handle.drain().await.unwrap();
+        let head = HeadFile::path(bench.dir.path(), "a");
+        let good = head.with_extension("good");
+        std::fs::rename(&head, &good).unwrap();
+        std::os::unix::fs::symlink("/dev/full", &head).unwrap();
+        bench.start().await;
+        assert_eq!(bench.offer(1, 1, None).answer(&bench).await, None, "nobody is told that it is signed");
+        let ended = in_time("its end", &mut bench.task).await.unwrap().unwrap_err();
+        assert!(ended.problem.contains("the second head was not written: No space left"), "{ended}");
+        let row = bench.row();
+        assert_eq!((row.head.size, row.signed), (2, 1), "its intent is durable, its signature is not");
+        // Over a file that can be written, the next start finishes it.
+        std::fs::rename(&good, &head).unwrap();
+        bench.start().await;
+        bench.signed(1).await.unwrap().unwrap();
+        assert_eq!(bench.sign(1).await, 1, "a repeat is the same record");
+        bench.checkpoint().await;
+        assert_whole(&bench, 2);
+        let (_, second) = HeadFile::open(bench.dir.path(), "a", false).unwrap();
+        assert_eq!(second, Some(SecondHead { size: 2, leaf: bench.row().head.leaf }));
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use tonic::metadata::MetadataMap;
 use tracing::Span;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 
 use crate::config::{Log, LogFormat};
 use crate::peer::Peer;
@@ -17,10 +17,21 @@ use crate::peer::Peer;
 pub enum LogError {
     /// `log.filter` is not a list of directives.
     #[error("log.filter: {0}")]
-    Filter(#[from] ParseError),
+    Filter(#[from] FilterError),
     /// Logging has been set up before in this process.
     #[error("logging was set up twice")]
     Twice,
+}
+
+/// Why a filter is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// A directive does not parse.
+    #[error(transparent)]
+    Directive(#[from] ParseError),
+    /// A word that is no level: it would be taken for a target's name, and silence everything else.
+    #[error("{0:?} is no level; allowed are error, warn, info, debug, trace and off, or target=level")]
+    Level(String),
 }
 
 /// Begins to log as configured. Once per process.
@@ -43,8 +54,12 @@ pub fn init(config: &Log) -> Result<(), LogError> {
 ///
 /// # Errors
 /// A directive that is not `level` or `target=level`.
-pub fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(directives)
+pub fn filter(directives: &str) -> Result<EnvFilter, FilterError> {
+    let words = directives.split(',').map(str::trim).filter(|word| !word.is_empty());
+    if let Some(word) = words.filter(|word| !word.contains('=')).find(|word| word.parse::<LevelFilter>().is_err()) {
+        return Err(FilterError::Level(word.to_owned()));
+    }
+    Ok(EnvFilter::builder().parse(directives)?)
 }
 
 /// A caller's place in its own trace (W3C Trace Context, `traceparent`).
@@ -147,7 +162,13 @@ mod tests {
 
     #[test]
     fn filters_are_checked() {
-        assert!(filter("info,countersignd=debug,h2=off").is_ok());
+        for known in ["info,countersignd=debug,h2=off", "WARN", "h2=off, trace", ""] {
+            assert!(filter(known).is_ok(), "{known}");
+        }
         assert!(filter("countersignd=loud").is_err());
+        for typo in ["inof", "info,debgu", "countersignd", "warning"] {
+            let error = filter(typo).unwrap_err().to_string();
+            assert!(error.contains("is no level; allowed are error, warn, info"), "{error}");
+        }
     }
 }

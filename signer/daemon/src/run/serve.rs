@@ -10,6 +10,7 @@ use countersign_trail::document::TokenRole;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tonic::transport::Server;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
@@ -57,7 +58,7 @@ pub(super) async fn serve(config: &Config, mut started: Started) -> Result<(), R
     let address = listener.local_addr().map_err(io("listen.grpc"))?;
     let operations_address = operations.local_addr().map_err(io("listen.operations"))?;
     let (stop, stopping) = watch::channel(false);
-    let mut sides = tokio::task::JoinSet::new();
+    let mut sides = JoinSet::new();
     let health = Arc::new(Health::new(appliance.clone()));
     sides.spawn(http::serve_operations(
         operations,
@@ -69,9 +70,7 @@ pub(super) async fn serve(config: &Config, mut started: Started) -> Result<(), R
         let published = Arc::new(Public::new(appliance.clone()));
         sides.spawn(http::serve_public(listener, tls.clone(), published, stopped(stopping.clone())));
     }
-    for (role, token) in [(TokenRole::Record, &appliance.record_token), (TokenRole::Admin, &appliance.admin_token)] {
-        sides.spawn(started.log.clone().watch(role, token.pool().state()));
-    }
+    watch_tokens(&mut sides, &started, &stopping);
     sides.spawn(clockwatch::watch(
         config.clock.clone(),
         config.data_dir.clone(),
@@ -105,7 +104,25 @@ pub(super) async fn serve(config: &Config, mut started: Started) -> Result<(), R
     sides.abort_all();
     appliance.record_token.pool().shutdown().await;
     appliance.admin_token.pool().shutdown().await;
+    if ended.is_ok() {
+        tracing::info!("stopped");
+    }
     ended
+}
+
+/// Records the changes of both tokens' service until the drain begins: from then on a token's end is wanted.
+fn watch_tokens(sides: &mut JoinSet<()>, started: &Started, stopping: &watch::Receiver<bool>) {
+    let appliance = &started.appliance;
+    for (role, token) in [(TokenRole::Record, &appliance.record_token), (TokenRole::Admin, &appliance.admin_token)] {
+        let (log, states, stopping) = (started.log.clone(), token.pool().state(), stopping.clone());
+        sides.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stopped(stopping) => {}
+                () = log.watch(role, states) => {}
+            }
+        });
+    }
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {

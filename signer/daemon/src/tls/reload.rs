@@ -149,13 +149,16 @@ impl Tls {
         let mut hangup = signal(SignalKind::hangup())?;
         let period = Duration::from_secs(u64::from(self.files.reload_seconds));
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(period) => {}
-                _ = hangup.recv() => {}
-            }
+            let asked = tokio::select! {
+                () = tokio::time::sleep(period) => false,
+                _ = hangup.recv() => true,
+            };
             let tls = self.clone();
             // The error is logged and counted there; a panic of the reading is not a reason to stop.
-            let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
+            let read = tokio::task::spawn_blocking(move || tls.reload()).await;
+            if asked && matches!(read, Ok(Ok(false))) {
+                tracing::info!("TLS files were read again as asked: they have not changed");
+            }
         }
     }
 }

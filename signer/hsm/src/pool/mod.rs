@@ -295,10 +295,14 @@ impl Pool {
     pub async fn shutdown(&self) {
         self.inner.context.board.close();
         let tasks = std::mem::take(&mut *lock(&self.inner.tasks));
+        if tasks.is_empty() {
+            return;
+        }
         for task in tasks {
             // It may have ended before.
             let _ = task.await;
         }
+        tracing::info!(pool = self.inner.context.board.name(), "HSM workers stopped");
     }
 
     fn refuse_if_down(&self) -> Result<(), HsmError> {

@@ -262,7 +262,11 @@ async fn serve(
     }
     context.board.set(index, SlotState::Down(error.clone()));
     let status = bury(context, index, process).await;
-    tracing::info!(pool = context.board.name(), slot = index, status, "HSM worker ended");
+    let pool = context.board.name();
+    match end {
+        End::Closed => tracing::debug!(pool, slot = index, status, "HSM worker was stopped"),
+        End::Halted(_) => tracing::info!(pool, slot = index, status, "HSM worker ended"),
+    }
     flight.fail(&error);
     end
 }

@@ -190,7 +190,10 @@ impl Board {
             }
             if state.word() != new.word() {
                 self.transitions.fetch_add(1, Ordering::Relaxed);
-                log_transition(&self.name, state, &new);
+                // A wanted end is one line of the pool's, not trouble.
+                if *self.order.borrow() != Order::Close {
+                    log_transition(&self.name, state, &new);
+                }
             }
             *state = new;
             true

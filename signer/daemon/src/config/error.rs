@@ -45,13 +45,26 @@ fn named(key: &str) -> String {
     if key.is_empty() { String::new() } else { format!("{key}: ") }
 }
 
+/// What serde says is expected, without the names of our types.
+fn in_words(message: &str) -> String {
+    let Some((before, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
+    let words = match expected {
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number that is not negative",
+        _ if expected.starts_with("struct ") => "a table",
+        _ => expected,
+    };
+    format!("{before}, expected {words}")
+}
+
 impl ConfigError {
     /// From the parser, which knows the place.
     pub(super) fn toml(text: &str, key: &str, error: &toml::de::Error) -> ConfigError {
         let (line, column) = error.span().map_or((0, 0), |span| locate::position(text, span.start));
         // serde_path_to_error calls the top of the document ".".
         let key = if key == "." { "" } else { key };
-        let problem = error.message().to_owned();
+        let problem = in_words(error.message());
         ConfigError::Value { file: String::new(), line, column, key: key.to_owned(), problem }
     }
 

@@ -138,7 +138,23 @@ fn wrong_and_missing_values_are_refused_by_name() {
     assert!(genesis.contains("genesis: a SHA-256 value is written with 64"), "{genesis}");
 }
 
-/// Every bounded key, at its bounds and one beyond them.
+#[test]
+fn what_is_expected_is_said_in_words() {
+    for (text, said) in [
+        ("limits = 5", "limits: invalid type: integer `5`, expected a table"),
+        (
+            "[limits]\nmessage_bytes = \"8M\"",
+            "invalid type: string \"8M\", expected a whole number that is not negative",
+        ),
+        ("[limits]\nmessage_bytes = -1", "invalid value: integer `-1`, expected a whole number that is not negative"),
+    ] {
+        let text = if text.starts_with('[') { format!("{MINIMAL}\n{text}") } else { format!("{text}\n{MINIMAL}") };
+        assert!(refused(&text).contains(said), "{}", refused(&text));
+    }
+    let workers = refused(&MINIMAL.replace("label = \"r\"", "label = \"r\"\nworkers = 70000"));
+    assert!(workers.ends_with("expected a whole number from 0 to 65535"), "{workers}");
+}
+
 #[test]
 fn a_list_is_no_table() {
     let addresses = r#"listen = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", true]"#;
@@ -151,6 +167,7 @@ fn a_list_is_no_table() {
     parse(&MINIMAL.replace("[tls]", "[tls]\ncrls = [\"a.crl\"]")).unwrap();
 }
 
+/// Every bounded key, at its bounds and one beyond them.
 #[test]
 fn every_bound_is_checked_by_name() {
     let tables = [
@@ -195,6 +212,7 @@ fn tokens_are_checked() {
         ("pin_file = \"r.pin\"", "pin_credential = \"admin-pin\"", "admin_token: has the PIN of record_token"),
         ("head_dir = \"/head\"", "head_dir = \"data\"", "head_dir: is data_dir"),
         ("[tls]", "[log]\nfilter = \"a=loud\"\n[tls]", "line 20, column 1: log.filter: error parsing level"),
+        ("[tls]", "[log]\nfilter = \"inof\"\n[tls]", "line 20, column 1: log.filter: \"inof\" is no level"),
     ] {
         assert!(MINIMAL.contains(from));
         let message = refused(&MINIMAL.replace(from, to));

@@ -14,7 +14,7 @@ use crate::keys::{Kid, PublicKey};
 use crate::origin::Origin;
 use crate::record::{Content, Record};
 use crate::signing::Purpose;
-use crate::sshsig::{self, Act};
+use crate::sshsig::{self, Act, SshSigError};
 use crate::time::Timestamp;
 
 /// Where documents come from.
@@ -319,6 +319,9 @@ pub fn check_genesis_signature(member: &Member, armor: &[u8], genesis: &[u8]) ->
     for key in &member.ssh_keys {
         match sshsig::verify_sshsig(armor, key, Act::Genesis, genesis) {
             Ok(_) => return Ok(key.fingerprint()),
+            Err(SshSigError::UnknownNamespace(found)) => {
+                last = format!("its namespace is {found:?}; a genesis is signed with -n {}", Act::Genesis.namespace());
+            }
             Err(error) => last = error.to_string(),
         }
     }

@@ -46,7 +46,7 @@ const SK_USER_PRESENT: u8 = 0x01;
 const SK_USER_VERIFIED: u8 = 0x04;
 
 /// Why a line is not a public key of ours, or a signature is not one of its person's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SshSigError {
     /// The line is not `algorithm base64 [comment]`, or not in its one spelling.
     #[error("not an OpenSSH public key line: one line \"algorithm base64 [comment]\", at most 4096 bytes")]
@@ -75,9 +75,9 @@ pub enum SshSigError {
     /// The armor does not hold a signature in the one encoding of its fields.
     #[error("the armor does not hold an SSHSIG version 1 in its canonical encoding")]
     Encoding,
-    /// The namespace is none of ours.
-    #[error("the namespace of the SSH signature is no act of this system (such as approve@countersign)")]
-    UnknownNamespace,
+    /// The namespace, which is given, is none of ours.
+    #[error("the namespace of the SSH signature, {0:?}, is no act of this system (such as approve@countersign)")]
+    UnknownNamespace(String),
     /// The signature is one for another act.
     #[error("the SSH signature is for {found}, {expected} is needed")]
     OtherNamespace {
@@ -206,7 +206,8 @@ impl SshSignature {
         if canonical != blob || sig.version() != SshSig::VERSION || !sig.reserved().is_empty() {
             return Err(SshSigError::Encoding);
         }
-        let act = Act::from_namespace(sig.namespace()).ok_or(SshSigError::UnknownNamespace)?;
+        let act = Act::from_namespace(sig.namespace())
+            .ok_or_else(|| SshSigError::UnknownNamespace(sig.namespace().to_owned()))?;
         let key = SshPublicKey::new(sig.public_key().clone())?;
         check_algorithm(&sig, &key)?;
         Ok(SshSignature { sig, key, act })

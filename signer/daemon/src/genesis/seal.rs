@@ -66,7 +66,8 @@ fn check(state: &AdminState, genesis: &[u8], handed_in: &[HandedIn]) -> Result<V
     for one in handed_in {
         let refused = |problem: &str| CeremonyError::Mismatch(format!("signature of {}: {problem}", one.member));
         let member = plan.administrators().find(|member| member.id == one.member);
-        let member = member.ok_or_else(|| refused("is not an administrator of the plan"))?;
+        let member =
+            member.ok_or_else(|| CeremonyError::Mismatch(format!("{} is no administrator of the plan", one.member)))?;
         let key = check_genesis_signature(member, &one.armor, genesis).map_err(|problem| refused(&problem))?;
         signatures.push(PersonSignature { document: Hash::of(&one.armor), key, member: one.member.clone() });
     }

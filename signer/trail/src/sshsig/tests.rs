@@ -99,7 +99,7 @@ fn other_namespaces_are_refused() {
     let person = Person::new("ed25519", "256");
     for namespace in ["file", "approve@countersign.example", "approve", "Approve@countersign"] {
         let armored = person.sign(namespace, "sha512");
-        assert_eq!(SshSignature::parse(&armored).unwrap_err(), SshSigError::UnknownNamespace, "{namespace}");
+        assert_eq!(SshSignature::parse(&armored).unwrap_err(), SshSigError::UnknownNamespace(namespace.to_owned()));
     }
     for act in Act::ALL {
         assert_eq!(Act::from_namespace(act.namespace()), Some(act));

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use countersign_stage::stage::ADMINISTRATORS;
 use countersign_stage::{Options, Stage};
+use serde_json::{Value, json};
 use support::{done, planned, printed, refused, says};
 
 /// Keys of the stage's two trails (a batch one, a record one with two), the admin trail, and evidence.
@@ -85,9 +86,9 @@ fn seal_takes_every_administrator_once_and_only_the_genesis_that_was_made() {
     refused(&mut seal(&stage, &with(2, ("carol", stranger.clone()))), &["signature of carol"]);
     let mut more = all.clone();
     more.push(("mallory", stranger.clone()));
-    refused(&mut seal(&stage, &more), &["signature of mallory", "not an administrator of the plan"]);
+    refused(&mut seal(&stage, &more), &["mallory is no administrator of the plan"]);
     more[4] = ("gateway-1", stranger);
-    refused(&mut seal(&stage, &more), &["signature of gateway-1", "not an administrator of the plan"]);
+    refused(&mut seal(&stage, &more), &["gateway-1 is no administrator of the plan"]);
     // Twice the same, and one in the place of another.
     more[4] = all[0].clone();
     refused(&mut seal(&stage, &more), &["alice signed twice"]);
@@ -99,6 +100,10 @@ fn seal_takes_every_administrator_once_and_only_the_genesis_that_was_made() {
     refused(&mut seal(&stage, &with(1, ("bob", other))), &["signature of bob"]);
     fs::write(stage.folder.join("none.sig"), "not a signature").unwrap();
     refused(&mut seal(&stage, &with(1, ("bob", stage.folder.join("none.sig")))), &["signature of bob"]);
+    // For no purpose of ours, as without -n.
+    let other = stock_signature(&stage, "bob", "genesis.json", "file");
+    let said = ["signature of bob", "its namespace is \"file\"", "signed with -n genesis@countersign"];
+    refused(&mut seal(&stage, &with(1, ("bob", other))), &said);
     // A changed document, signed by everyone.
     let made = fs::read(genesis(&stage)).unwrap();
     let text = String::from_utf8(made.clone()).unwrap();
@@ -116,9 +121,10 @@ fn seal_takes_every_administrator_once_and_only_the_genesis_that_was_made() {
 fn a_second_genesis_is_refused() {
     let (_folder, mut stage) = planned(Options { workers: 1, ..Options::default() });
     done(&mut init(&stage, &[]));
-    refused(&mut init(&stage, &[]), &["a second genesis on a used folder is refused"]);
-    refused(&mut init(&stage, &["--resume"]), &["no interrupted init to resume"]);
+    let unsealed = ["a second genesis on a used folder is refused", "not sealed yet", "`seal`", "`init --abandon`"];
+    refused(&mut init(&stage, &[]), &unsealed);
     seal_and_run(&mut stage);
+    refused(&mut init(&stage, &["--resume"]), &["sealed"]);
     refused(&mut init(&stage, &[]), &["a second genesis on a used folder is refused"]);
     refused(&mut init(&stage, &["--abandon"]), &["sealed", "not destroyed by one person"]);
     abandon_elsewhere_is_refused(&stage);
@@ -131,7 +137,7 @@ fn a_second_genesis_is_refused() {
     // Another folder, the same tokens.
     fs::rename(stage.folder.join("data"), stage.folder.join("data.used")).unwrap();
     fs::rename(stage.folder.join("heads"), stage.folder.join("heads.used")).unwrap();
-    refused(&mut init(&stage, &[]), &["token holds", "a second genesis on a used token is refused"]);
+    refused(&mut init(&stage, &["--force"]), &["token holds", "a second genesis on a used token is refused"]);
     refused(&mut init(&stage, &["--resume"]), &["a second genesis on a used token is refused"]);
     // The first one is unharmed.
     fs::remove_dir_all(stage.folder.join("data")).unwrap();
@@ -139,6 +145,43 @@ fn a_second_genesis_is_refused() {
     fs::rename(stage.folder.join("data.used"), stage.folder.join("data")).unwrap();
     fs::rename(stage.folder.join("heads.used"), stage.folder.join("heads")).unwrap();
     stage.start().unwrap().stop().unwrap();
+}
+
+#[test]
+fn a_genesis_document_that_is_lost_is_written_again() {
+    let (_folder, mut stage) = planned(Options { workers: 1, ..Options::default() });
+    // A place that cannot be written is found out before anything is made, and so is a file that stands there.
+    let nowhere = stage.folder.join("none/genesis.json");
+    let mut command = stage.countersignd(&["init", "--plan"]);
+    command.arg(stage.folder.join("plan.json")).arg("--out").arg(&nowhere);
+    refused(&mut command, &["none/genesis.json", "No such file"]);
+    fs::write(genesis(&stage), "somebody's").unwrap();
+    refused(&mut init(&stage, &[]), &["genesis.json exists", "--force"]);
+    assert_eq!(private_keys(&stage), 0);
+    assert!(!stage.folder.join("data/init.json").exists());
+    done(&mut init(&stage, &["--force"]));
+    let made = fs::read(genesis(&stage)).unwrap();
+    assert!(!stage.folder.join("data/init.json").exists() && !stage.folder.join("genesis.json.new").exists());
+    // Lost, changed, and there as it was; the HSM is not asked.
+    fs::remove_file(genesis(&stage)).unwrap();
+    done(init(&stage, &["--resume"]).env("SOFTHSM2_CONF", "/dev/null"));
+    assert!(fs::read(genesis(&stage)).unwrap() == made);
+    done(&mut init(&stage, &["--resume"]));
+    fs::write(genesis(&stage), "changed").unwrap();
+    refused(&mut init(&stage, &["--resume"]), &["genesis.json exists and is another document", "--force"]);
+    done(&mut init(&stage, &["--resume", "--force"]));
+    assert!(fs::read(genesis(&stage)).unwrap() == made);
+    let fingerprint = countersign_trail::hash::Hash::of(&made).to_string();
+    let said = done(&mut init(&stage, &["--resume"]));
+    says(&said, &["genesis.json", &fingerprint, "every administrator signs it"]);
+    let object: Value = serde_json::from_str(&done(&mut init(&stage, &["--resume", "--json"]))).unwrap();
+    assert_eq!(object, json!({ "document": genesis(&stage), "fingerprint": fingerprint }));
+    // To standard output: the document alone, the rest to people.
+    let mut command = stage.countersignd(&["init", "--resume", "--plan"]);
+    let output = command.arg(stage.folder.join("plan.json")).output().unwrap();
+    assert_eq!(output.stdout, made);
+    says(&String::from_utf8(output.stderr).unwrap(), &[&fingerprint, "every administrator signs it"]);
+    seal_and_run(&mut stage);
 }
 
 /// The same command by the daemon that can be told where to die.
@@ -276,8 +319,8 @@ fn a_key_that_was_made_and_not_yet_noted_is_made_again() {
     // As if the crash had come between the first key and its note.
     clear_pins(&stage);
     let progress = stage.folder.join("data/init.json");
-    let mut noted: serde_json::Value = serde_json::from_slice(&fs::read(&progress).unwrap()).unwrap();
-    noted["keys"] = serde_json::json!([]);
+    let mut noted: Value = serde_json::from_slice(&fs::read(&progress).unwrap()).unwrap();
+    noted["keys"] = json!([]);
     fs::write(&progress, noted.to_string()).unwrap();
     done(&mut init(&stage, &["--resume"]));
     assert_eq!(private_keys(&stage), KEYS);
@@ -312,13 +355,16 @@ fn an_init_is_abandoned() {
     let report = done(&mut init(&stage, &["--abandon"]));
     let destroyed: Vec<&str> = report.lines().filter(|line| line.contains("absence read back")).collect();
     assert_eq!(destroyed.len(), KEYS, "{report}");
-    says(&report, &["admin token", "record token", "removed the unsealed store"]);
+    says(&report, &["admin token", "record token", "removed ", "store.db"]);
     assert_eq!(private_keys(&stage), 0);
+    assert_eq!(fs::read_dir(stage.folder.join("heads")).unwrap().count(), 0, "second heads are left");
+    refused(&mut init(&stage, &["--abandon"]), &["there is nothing to abandon"]);
     // One that was killed half-way.
     fs::remove_file(genesis(&stage)).unwrap();
     kill_at(&stage, 2);
     clear_pins(&stage);
-    let report = done(&mut init(&stage, &["--abandon"]));
+    let report: Value = serde_json::from_str(&done(&mut init(&stage, &["--abandon", "--json"]))).unwrap();
+    assert!(!report["destroyed"].as_array().unwrap().is_empty() && report["removed"].is_array(), "{report}");
     assert_eq!(private_keys(&stage), 0, "{report}");
     // And nothing is left that hinders the next one.
     let output = init(&stage, &[]).output().unwrap();

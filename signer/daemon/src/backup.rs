@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use countersign_trail::origin::Origin;
 use rusqlite::Connection;
+use serde::Serialize;
 
 use crate::config::Config;
 use crate::store::files::sync_dir;
@@ -54,12 +55,21 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
     |source| BackupError::File { path, source }
 }
 
+/// A trail of a copy.
+#[derive(Debug, Serialize)]
+pub struct CopiedTrail {
+    /// Its name.
+    pub origin: Origin,
+    /// Its records.
+    pub size: u64,
+}
+
 /// Copies what `config`, read from `config_file`, names into the new folder `to`; durable on
-/// return. Writes to `out` what the copy holds and what a restore means.
+/// return. Gives the trails of the copy.
 ///
 /// # Errors
 /// [`BackupError`]; what was copied so far stays there, for a look.
-pub fn backup(config: &Config, config_file: &Path, to: &Path, out: &mut dyn Write) -> Result<(), BackupError> {
+pub fn backup(config: &Config, config_file: &Path, to: &Path) -> Result<Vec<CopiedTrail>, BackupError> {
     let source = schema::open_read_only(&config.data_dir.join(FILE_NAME))?;
     let heads = to.join(HEADS);
     match DirBuilder::new().mode(0o700).create(to) {
@@ -67,29 +77,28 @@ pub fn backup(config: &Config, config_file: &Path, to: &Path, out: &mut dyn Writ
         made => made.map_err(at(to))?,
     }
     DirBuilder::new().mode(0o700).create(&heads).map_err(at(&heads))?;
-    for (origin, _) in trails(&source)? {
+    for CopiedTrail { origin, .. } in trails(&source)? {
         let name = format!("{}.head", origin.path_segment());
         copy(&config.head_dir.join(&name), &heads.join(&name))?;
     }
     sync_dir(&heads).map_err(at(&heads))?;
     copy(config_file, &to.join(CONFIG))?;
-    let copied = sqlite::backup(&config.data_dir, to)?;
-    let copied = trails(&schema::open_read_only(&copied)?)?;
+    let copied = sqlite::backup(&config.data_dir, to, trails)?;
     if let Some(parent) = to.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         sync_dir(parent).map_err(at(parent))?;
     }
-    report(config, to, &copied, out).map_err(at(to))
+    Ok(copied)
 }
 
 /// Every trail with its size.
-fn trails(connection: &Connection) -> Result<Vec<(Origin, i64)>, SchemaError> {
+fn trails(connection: &Connection) -> Result<Vec<CopiedTrail>, SchemaError> {
     let mut query = connection.prepare("SELECT origin, size FROM trails ORDER BY origin")?;
-    let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
+    let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
     let mut trails = Vec::new();
     for row in rows {
         let (name, size) = row?;
         // What is no origin has no second head; `fsck` names it.
-        trails.extend(Origin::parse(&name).ok().map(|origin| (origin, size)));
+        trails.extend(Origin::parse(&name).ok().map(|origin| CopiedTrail { origin, size: size.unsigned_abs() }));
     }
     Ok(trails)
 }
@@ -106,9 +115,13 @@ fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
     target.sync_all().map_err(at(to))
 }
 
-fn report(config: &Config, to: &Path, trails: &[(Origin, i64)], out: &mut dyn Write) -> io::Result<()> {
+/// Says what the copy in `to` holds, what is to be kept apart from it, and what a restore means.
+///
+/// # Errors
+/// `out` cannot be written.
+pub fn report(config: &Config, to: &Path, trails: &[CopiedTrail], out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "Backup in {}:", to.display())?;
-    for (origin, size) in trails {
+    for CopiedTrail { origin, size } in trails {
         writeln!(out, "  {origin}: {size} records")?;
     }
     writeln!(out, "Not in it, to be kept apart from it:")?;

@@ -57,17 +57,45 @@ pub enum FsckError {
     Output(#[from] io::Error),
 }
 
-/// Where findings go, one a line.
+/// What is said of one place.
+#[derive(Clone, Copy, Debug)]
+pub enum Line<'l> {
+    /// Something is wrong.
+    Finding {
+        /// Where.
+        place: &'l str,
+        /// What, what was expected and what was found.
+        problem: &'l str,
+    },
+    /// Something to know.
+    Note {
+        /// Where.
+        place: &'l str,
+        /// What.
+        note: &'l str,
+    },
+}
+
+impl Display for Line<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Line::Finding { place, problem } => write!(f, "{place}: {problem}"),
+            Line::Note { place, note } => write!(f, "note: {place}: {note}"),
+        }
+    }
+}
+
+/// Where findings go.
 struct Findings<'o> {
-    out: &'o mut dyn Write,
+    say: &'o mut dyn FnMut(Line<'_>) -> io::Result<()>,
     count: u64,
     failed: Option<io::Error>,
 }
 
 impl Findings<'_> {
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+    fn line(&mut self, line: Line<'_>) {
         if self.failed.is_none() {
-            self.failed = writeln!(self.out, "{line}").err();
+            self.failed = (self.say)(line).err();
         }
     }
 
@@ -80,13 +108,13 @@ impl Findings<'_> {
     fn problem(&mut self, place: impl Display, problem: impl Display) {
         self.count += 1;
         if self.count <= MAX_LINES {
-            self.line(format_args!("{place}: {problem}"));
+            self.line(Line::Finding { place: &place.to_string(), problem: &problem.to_string() });
         }
     }
 
     /// Something to know; not a finding.
     fn note(&mut self, place: impl Display, note: impl Display) {
-        self.line(format_args!("note: {place}: {note}"));
+        self.line(Line::Note { place: &place.to_string(), note: &note.to_string() });
     }
 
     /// Runs a stage; what the engine cannot read is a finding, and the next stage goes on.
@@ -115,13 +143,34 @@ impl Documents for StoredDocuments<'_> {
 /// # Errors
 /// [`FsckError`], when there is nothing to check or nowhere to write.
 pub fn fsck(data_dir: &Path, head_dir: &Path, genesis: Hash, out: &mut dyn Write) -> Result<u64, FsckError> {
+    let count = examine(data_dir, head_dir, genesis, &mut |line| writeln!(out, "{line}"))?;
+    if count > MAX_LINES {
+        writeln!(out, "note: {} further findings are not listed", count - MAX_LINES)?;
+    }
+    match count {
+        0 => writeln!(out, "fsck: no findings")?,
+        count => writeln!(out, "fsck: {count} findings")?,
+    }
+    Ok(count)
+}
+
+/// As [`fsck`], to `say`: the first [`MAX_LINES`] findings, and every note.
+///
+/// # Errors
+/// As [`fsck`].
+pub fn examine(
+    data_dir: &Path,
+    head_dir: &Path,
+    genesis: Hash,
+    say: &mut dyn FnMut(Line<'_>) -> io::Result<()>,
+) -> Result<u64, FsckError> {
     let path = data_dir.join(FILE_NAME);
     if !path.exists() {
         return Err(SchemaError::Missing(path.display().to_string()).into());
     }
     let _lock = FolderLock::take(data_dir)?;
     let connection = schema::open_read_only(&path)?;
-    let mut findings = Findings { out, count: 0, failed: None };
+    let mut findings = Findings { say, count: 0, failed: None };
     reserve(data_dir, &connection, &mut findings);
     findings.stage("database", |findings| integrity(&connection, findings));
     findings.stage("documents", |findings| documents(&connection, findings));
@@ -133,17 +182,7 @@ pub fn fsck(data_dir: &Path, head_dir: &Path, genesis: Hash, out: &mut dyn Write
         }
     }
     let Findings { count, failed, .. } = findings;
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    if count > MAX_LINES {
-        writeln!(out, "note: {} further findings are not listed", count - MAX_LINES)?;
-    }
-    match count {
-        0 => writeln!(out, "fsck: no findings")?,
-        count => writeln!(out, "fsck: {count} findings")?,
-    }
-    Ok(count)
+    failed.map_or(Ok(count), |error| Err(error.into()))
 }
 
 /// Everything that needs the genesis.

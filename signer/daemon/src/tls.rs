@@ -28,6 +28,8 @@ pub use self::accept::{AcceptSettings, Connection, accept_loop};
 pub use self::identity::IdentityError;
 pub use self::reload::Tls;
 
+use crate::config;
+
 /// Why TLS cannot be set up, or a reading of its files is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -58,6 +60,11 @@ pub enum TlsError {
     /// The parts do not fit together.
     #[error("TLS settings: {0}")]
     Settings(String),
+}
+
+/// What would keep the files that `config` names from being used, each problem by its file.
+pub fn problems(config: &config::Tls) -> Vec<TlsError> {
+    files::problems(config, &provider(), reload::now())
 }
 
 /// The client roots of a plan, as DER.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign_hsm::{KeyBinding, KeySpec, ListedObject, Marked, Pool, WorkerUser, create_mac_key};
+use countersign_hsm::{KeyBinding, KeySpec, Pool, WorkerUser, create_mac_key};
 use countersign_trail::base64;
 use countersign_trail::document::{FirstRecord, Genesis, GenesisKey, Plan, TokenFacts, TokenRole, planned_keys};
 use countersign_trail::hash::Hash;
@@ -11,6 +11,7 @@ use countersign_trail::keys::{Algorithm, PublicKey};
 use countersign_trail::origin::Origin;
 use countersign_trail::signing::Purpose;
 
+use super::handout::{Handout, Standing};
 use super::progress::Progress;
 use super::records::{self, FirstBatch};
 use super::{CeremonyError, file_error};
@@ -33,9 +34,14 @@ pub enum Way {
     Resume,
 }
 
-/// Makes everything that `plan` asks for and gives the genesis document's bytes. Until [`finish`] it
-/// can be resumed, and then gives the same bytes.
-pub async fn init(config: &Config, plan_bytes: &[u8], way: Way) -> Result<Vec<u8>, CeremonyError> {
+/// Makes everything that `plan` asks for, writes the genesis document to `out`, if one is given, and
+/// gives its bytes. Until the seal it can be resumed, and then gives the same bytes.
+pub async fn init(
+    config: &Config,
+    plan_bytes: &[u8],
+    way: Way,
+    out: Option<(&Path, Standing)>,
+) -> Result<Vec<u8>, CeremonyError> {
     let plan = Plan::parse(plan_bytes)?;
     check_config(config, &plan)?;
     for dir in [&config.data_dir, &config.head_dir] {
@@ -47,7 +53,29 @@ pub async fn init(config: &Config, plan_bytes: &[u8], way: Way) -> Result<Vec<u8
     }
     let _lock = FolderLock::take(&config.data_dir)?;
     let plan_hash = Hash::of(plan_bytes);
-    let mut progress = begin(config, &plan, plan_hash, way)?;
+    let begun = begin(config, &plan, plan_hash, way)?;
+    // Before any key: a document without a place to go to is found out while nothing is made.
+    let out = out.map(|(path, standing)| Handout::prepare(path, standing)).transpose()?;
+    let made = match begun {
+        Begun::Made(document) => document,
+        Begun::Open(mut progress) => {
+            progress.save(&config.data_dir)?;
+            with_tokens(config, &plan, plan_bytes, &mut progress).await?
+        }
+    };
+    if let Some(out) = out {
+        out.write(&made)?;
+    }
+    Ok(made)
+}
+
+/// [`make`] between the start and the end of both tokens' workers.
+async fn with_tokens(
+    config: &Config,
+    plan: &Plan,
+    plan_bytes: &[u8],
+    progress: &mut Progress,
+) -> Result<Vec<u8>, CeremonyError> {
     for (token, role) in [(&config.record_token, TokenRole::Record), (&config.admin_token, TokenRole::Admin)] {
         if !token.mac_key_file.exists() {
             create_mac_key(&token.mac_key_file).map_err(|error| CeremonyError::Hsm { token: role.word(), error })?;
@@ -56,15 +84,16 @@ pub async fn init(config: &Config, plan_bytes: &[u8], way: Way) -> Result<Vec<u8
     }
     let admin = tokens::start(TokenRole::Admin, &config.admin_token, &plan.instance, Vec::new()).await?;
     let record = tokens::start(TokenRole::Record, &config.record_token, &plan.instance, Vec::new()).await?;
-    let made = make(config, &plan, plan_bytes, &mut progress, &admin, &record).await;
+    let made = make(config, plan, plan_bytes, progress, &admin, &record).await;
     admin.shutdown().await;
     record.shutdown().await;
     made
 }
 
-/// Ends an `init` whose genesis document is in safe hands: from then on there is nothing to resume.
+/// Ends an `init` whose genesis document is handed out: from then on `--resume` writes that out again and
+/// makes nothing.
 pub fn finish(config: &Config) -> Result<(), CeremonyError> {
-    Progress::remove(&config.data_dir)
+    Progress::remove(&config.data_dir).map(|_| ())
 }
 
 async fn make(
@@ -78,7 +107,7 @@ async fn make(
     let pools = [(TokenRole::Admin, admin), (TokenRole::Record, record)];
     // Saved only after both tokens were found unused.
     let ours = !progress.tokens.is_empty();
-    progress.tokens = pools.iter().map(|(role, pool)| token_facts(*role, pool)).collect::<Result<_, _>>()?;
+    progress.tokens = pools.iter().map(|(role, pool)| token_facts(plan, *role, pool)).collect::<Result<_, _>>()?;
     for (role, pool) in pools {
         sweep(plan, progress, ours, role, pool).await?;
     }
@@ -124,15 +153,16 @@ fn give(path: &Path, token: &Token) -> Result<(), CeremonyError> {
 }
 
 /// The configuration must speak of the tokens that people review in the plan.
-fn check_config(config: &Config, plan: &Plan) -> Result<(), CeremonyError> {
+pub(super) fn check_config(config: &Config, plan: &Plan) -> Result<(), CeremonyError> {
     let pairs = [
         ("admin_token", &config.admin_token, &plan.admin_token),
         ("record_token", &config.record_token, &plan.record_token),
     ];
     for (name, token, planned) in pairs {
         if token.label != planned.label || token.serial.as_ref().is_some_and(|serial| *serial != planned.serial) {
+            let serial = token.serial.as_ref().map_or(String::new(), |serial| format!(" with serial {serial}"));
             return Err(CeremonyError::Mismatch(format!(
-                "[{name}] is token {:?}, the plan wants {:?} with serial {}",
+                "[{name}] is token {:?}{serial}, the plan wants {:?} with serial {}",
                 token.label, planned.label, planned.serial
             )));
         }
@@ -140,24 +170,34 @@ fn check_config(config: &Config, plan: &Plan) -> Result<(), CeremonyError> {
     Ok(())
 }
 
+/// Where an `init` begins.
+enum Begun {
+    /// Something is left to be made.
+    Open(Progress),
+    /// Everything is made, and not sealed: the document.
+    Made(Vec<u8>),
+}
+
 /// Refuses a used folder, or takes up an interrupted attempt at the same plan.
-fn begin(config: &Config, plan: &Plan, plan_hash: Hash, way: Way) -> Result<Progress, CeremonyError> {
+fn begin(config: &Config, plan: &Plan, plan_hash: Hash, way: Way) -> Result<Begun, CeremonyError> {
     let left = Progress::load(&config.data_dir)?;
     let store = config.data_dir.join(FILE_NAME);
     match (way, left) {
-        (Way::Fresh, None) if store.exists() => Err(CeremonyError::Used(format!(
-            "{} exists: a second genesis on a used folder is refused",
-            store.display()
-        ))),
+        (Way::Fresh, None) if store.exists() => {
+            let mut problem = format!("{} exists: a second genesis on a used folder is refused", store.display());
+            if !sealed(config)? {
+                problem += "; the first is not sealed yet: go on with `seal`, or undo it with `init --abandon`";
+            }
+            Err(CeremonyError::Used(problem))
+        }
         (Way::Fresh, None) => {
             let created = Timekeeper::default().now();
-            let progress = Progress { plan: plan_hash, created, tokens: Vec::new(), keys: Vec::new() };
-            progress.save(&config.data_dir)?;
-            Ok(progress)
+            Ok(Begun::Open(Progress { plan: plan_hash, created, tokens: Vec::new(), keys: Vec::new() }))
         }
         (Way::Fresh, Some(_)) => Err(CeremonyError::Used(
             "an earlier init was interrupted: go on with --resume, or undo it with --abandon".to_owned(),
         )),
+        (Way::Resume, None) if store.exists() => stored_genesis(config, plan_hash).map(Begun::Made),
         (Way::Resume, None) => Err(CeremonyError::Used("there is no interrupted init to resume".to_owned())),
         (Way::Resume, Some(progress)) if progress.plan != plan_hash => Err(CeremonyError::Mismatch(format!(
             "the interrupted init follows plan {}, not {plan_hash} of {}",
@@ -165,14 +205,35 @@ fn begin(config: &Config, plan: &Plan, plan_hash: Hash, way: Way) -> Result<Prog
         ))),
         (Way::Resume, Some(progress)) => {
             refuse_sealed(config)?;
-            Ok(progress)
+            Ok(Begun::Open(progress))
         }
     }
 }
 
-fn token_facts(role: TokenRole, pool: &Pool) -> Result<TokenFacts, CeremonyError> {
+/// The document that a finished `init` made from this plan, while it is not sealed.
+fn stored_genesis(config: &Config, plan_hash: Hash) -> Result<Vec<u8>, CeremonyError> {
+    refuse_sealed(config)?;
+    let documents = SqliteStore::open(&config.data_dir)?.reader().read(|snapshot| snapshot.documents())?;
+    let of_plan = |bytes: &Vec<u8>| Genesis::parse(bytes).is_ok_and(|genesis| genesis.plan == plan_hash);
+    documents.into_iter().find(of_plan).ok_or_else(|| {
+        let problem = format!("the init that was finished here followed another plan than {plan_hash}");
+        CeremonyError::Mismatch(problem)
+    })
+}
+
+/// The token as its module describes it: the one that people review in the plan.
+fn token_facts(plan: &Plan, role: TokenRole, pool: &Pool) -> Result<TokenFacts, CeremonyError> {
     let missing = || CeremonyError::Mismatch(format!("the {} token did not describe itself", role.word()));
     let info = pool.token_info().ok_or_else(missing)?;
+    let planned = match role {
+        TokenRole::Admin => &plan.admin_token,
+        TokenRole::Record => &plan.record_token,
+    };
+    if info.serial != planned.serial {
+        let (found, wanted) = (&info.serial, &planned.serial);
+        let problem = format!("the {} token has serial {found}, the plan wants {wanted}", role.word());
+        return Err(CeremonyError::Mismatch(problem));
+    }
     Ok(TokenFacts {
         firmware: info.firmware,
         label: info.label,
@@ -291,92 +352,44 @@ fn document(plan: &Plan, plan_hash: Hash, progress: &Progress, batches: &[FirstB
     }
 }
 
-/// A sealed store is neither made anew nor undone. One that an interrupted attempt left half made,
-/// without its tables, is not sealed.
-fn refuse_sealed(config: &Config) -> Result<(), CeremonyError> {
+/// A sealed store is neither made anew nor undone.
+pub(super) fn refuse_sealed(config: &Config) -> Result<(), CeremonyError> {
+    match sealed(config)? {
+        true => Err(CeremonyError::Used("the genesis is sealed: its keys are not destroyed by one person".to_owned())),
+        false => Ok(()),
+    }
+}
+
+/// Whether the store has more than the admin trail's record 0. One that an interrupted attempt left half
+/// made, without its tables, has not.
+fn sealed(config: &Config) -> Result<bool, CeremonyError> {
     if !config.data_dir.join(FILE_NAME).exists() {
-        return Ok(());
+        return Ok(false);
     }
     let store = match SqliteStore::open(&config.data_dir) {
         Ok(store) => store,
-        Err(SchemaError::Version { found: 0, .. } | SchemaError::Foreign(_, 0)) => return Ok(()),
+        Err(SchemaError::Version { found: 0, .. } | SchemaError::Foreign(_, 0)) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
     let trails = store.reader().read(|snapshot| snapshot.trails())?;
-    if trails.iter().any(|trail| trail.no == records::ADMIN_TRAIL_NO && trail.head.size > 1) {
-        return Err(CeremonyError::Used("the genesis is sealed: its keys are not destroyed by one person".to_owned()));
-    }
-    Ok(())
+    Ok(trails.iter().any(|trail| trail.no == records::ADMIN_TRAIL_NO && trail.head.size > 1))
 }
 
-fn remove_store(data_dir: &Path) -> Result<(), CeremonyError> {
+/// Removes the store of `data_dir`; whether there was one.
+pub(super) fn remove_store(data_dir: &Path) -> Result<bool, CeremonyError> {
     let [log, index] = ["-wal", "-shm"].map(|suffix| format!("{FILE_NAME}{suffix}"));
+    let mut any = false;
     for name in [FILE_NAME, &log, &index, RESERVE_NAME] {
-        let path = data_dir.join(name);
-        match std::fs::remove_file(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(file_error(&path)(error)),
-        }
+        any |= remove(&data_dir.join(name))?;
     }
-    Ok(())
+    Ok(any)
 }
 
-/// Undoes an `init` that is not sealed: destroys its keys, reads back their absence, and reports.
-pub async fn abandon(config: &Config, plan_bytes: &[u8]) -> Result<Vec<String>, CeremonyError> {
-    let plan = Plan::parse(plan_bytes)?;
-    check_config(config, &plan)?;
-    let _lock = FolderLock::take(&config.data_dir)?;
-    refuse_sealed(config)?;
-    let admin = tokens::start(TokenRole::Admin, &config.admin_token, &plan.instance, Vec::new()).await?;
-    let record = tokens::start(TokenRole::Record, &config.record_token, &plan.instance, Vec::new()).await?;
-    let destroyed = destroy(&plan, &admin, &record).await;
-    admin.shutdown().await;
-    record.shutdown().await;
-    let mut report = destroyed?;
-    remove_store(&config.data_dir)?;
-    Progress::remove(&config.data_dir)?;
-    report.push(format!("removed the unsealed store in {}", config.data_dir.display()));
-    Ok(report)
-}
-
-/// Destroys the keys of an instance that is not sealed, in both tokens.
-async fn destroy(plan: &Plan, admin: &Pool, record: &Pool) -> Result<Vec<String>, CeremonyError> {
-    let pools = [(TokenRole::Admin, admin), (TokenRole::Record, record)];
-    for (role, pool) in pools {
-        if !own_keys(plan, role, pool).await?.is_empty() {
-            refuse_marked(plan, admin).await?;
-        }
-    }
-    let mut report = Vec::new();
-    for (role, pool) in pools {
-        let hsm = |error| CeremonyError::Hsm { token: role.word(), error };
-        pool.sweep_pending(plan.instance.as_str()).await.map_err(hsm)?;
-        for object in own_keys(plan, role, pool).await? {
-            pool.destroy_key(&object.cka_id).await.map_err(hsm)?;
-            report.push(format!("destroyed {:?} in the {} token, absence read back", object.label, role.word()));
-        }
-    }
-    Ok(report)
-}
-
-/// The private keys of the plan's instance in a token.
-async fn own_keys(plan: &Plan, role: TokenRole, pool: &Pool) -> Result<Vec<ListedObject>, CeremonyError> {
-    let own = format!(":{}:", plan.instance);
-    let mut objects = pool.list_objects().await.map_err(|error| CeremonyError::Hsm { token: role.word(), error })?;
-    objects.retain(|object| object.private && object.label.contains(&own));
-    Ok(objects)
-}
-
-/// The store may be elsewhere, or lost: the worker's mark, made before the first key, says whether the
-/// sealing record was begun.
-async fn refuse_marked(plan: &Plan, admin: &Pool) -> Result<(), CeremonyError> {
-    let hsm = |error| CeremonyError::Hsm { token: TokenRole::Admin.word(), error };
-    match admin.mark(&Marked::checkpoints(&plan.admin_trail)).await.map_err(hsm)? {
-        Some(mark) if mark.size > 1 => Err(CeremonyError::Used(format!(
-            "the genesis is sealed: the admin trail was at size {} at least; its keys are not destroyed by one person. Check data_dir",
-            mark.size
-        ))),
-        _ => Ok(()),
+/// Removes a file; whether it was there.
+pub(super) fn remove(path: &Path) -> Result<bool, CeremonyError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(file_error(path)(error)),
     }
 }

@@ -4,6 +4,8 @@
 //! Between the two nothing is served, and only probes, the records 0 and their checkpoints have been
 //! signed. A seal that is interrupted may be run again; an `init` too, or be abandoned.
 
+pub mod abandon;
+pub mod handout;
 pub mod init;
 mod progress;
 pub mod records;
@@ -30,6 +32,16 @@ pub enum CeremonyError {
         /// Which file.
         path: PathBuf,
         /// Why.
+        error: std::io::Error,
+    },
+    /// The genesis document is made, and was not handed out.
+    #[error(
+        "{path}: {error}: the genesis document is kept in the store; `countersignd init --resume --out FILE` with the same plan writes it again"
+    )]
+    Handout {
+        /// Where it should go.
+        path: PathBuf,
+        /// Why it did not.
         error: std::io::Error,
     },
     /// The plan or the genesis document is refused.

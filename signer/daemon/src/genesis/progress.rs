@@ -51,12 +51,12 @@ impl Progress {
         files::replace(&path, &bytes).map_err(file_error(&path))
     }
 
-    /// Removes the file.
-    pub(super) fn remove(data_dir: &Path) -> Result<(), CeremonyError> {
+    /// Removes the file; whether it was there.
+    pub(super) fn remove(data_dir: &Path) -> Result<bool, CeremonyError> {
         let path = path(data_dir);
         match std::fs::remove_file(&path) {
-            Ok(()) => files::sync_dir(data_dir).map_err(file_error(data_dir)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Ok(()) => files::sync_dir(data_dir).map(|()| true).map_err(file_error(data_dir)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(file_error(&path)(error)),
         }
     }

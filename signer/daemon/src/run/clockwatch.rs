@@ -89,7 +89,10 @@ async fn stop(
     recorded.map(|_| ())
 }
 
-/// `countersignd clock-confirm`: the wall clock is right as it is now. The next start records it.
-pub fn confirm(data_dir: &Path) -> std::io::Result<()> {
-    files::replace(&data_dir.join(CONFIRMED), b"")
+/// `countersignd clock-confirm`: the wall clock is right as it is now, at the time given back. The next
+/// start records it.
+pub fn confirm(data_dir: &Path) -> std::io::Result<Timestamp> {
+    let now = Timekeeper::default().now();
+    files::replace(&data_dir.join(CONFIRMED), b"")?;
+    Ok(now)
 }

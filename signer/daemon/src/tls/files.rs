@@ -107,6 +107,26 @@ impl RawFiles {
     }
 }
 
+/// Everything about the files that would be refused at a start, at `now`.
+pub(super) fn problems(config: &config::Tls, provider: &CryptoProvider, now: Timestamp) -> Vec<TlsError> {
+    let mut problems = Vec::new();
+    let certificate = read(&config.certificate, MAX_PEM_BYTES, false).map_err(|error| problems.push(error));
+    let key = read(&config.key, MAX_PEM_BYTES, true).map_err(|error| problems.push(error));
+    if let (Ok(certificate), Ok(key)) = (certificate, key) {
+        let certificate = (config.certificate.clone(), certificate);
+        let pair = RawFiles { certificate, key: (config.key.clone(), key), crls: Vec::new() };
+        problems.extend(pair.server_key(provider, now).err());
+    }
+    for path in &config.crls {
+        let list = read(path, MAX_CRL_BYTES, false).and_then(|bytes| {
+            let none = || (PathBuf::new(), Vec::new());
+            RawFiles { certificate: none(), key: none(), crls: vec![(path.clone(), bytes)] }.revocation_lists()
+        });
+        problems.extend(list.err());
+    }
+    problems
+}
+
 /// One DER list, or PEM lists, of which there must be one.
 fn split_crls(bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
     const DER_SEQUENCE: u8 = 0x30;

@@ -303,14 +303,18 @@ async fn a_backup_beside_a_busy_daemon_is_sound() {
         let to = to.clone();
         let work = move || {
             let mut out = Vec::new();
-            backup::backup(&config, &file, &to, &mut out).unwrap();
-            (out, backup::backup(&config, &file, &to, &mut Vec::new()))
+            let trails = backup::backup(&config, &file, &to).unwrap();
+            backup::report(&config, &to, &trails, &mut out).unwrap();
+            (out, backup::backup(&config, &file, &to))
         };
         tokio::task::spawn_blocking(work).await.unwrap()
     };
     stop.store(true, Ordering::Relaxed);
     let written = writer.await.unwrap();
     assert!(matches!(again, Err(BackupError::Exists(_))), "{again:?}");
+    let mut names: Vec<_> = std::fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, [backup::CONFIG, backup::HEADS, "store.db"]);
 
     let (findings, notes) = fsck_in(&to, &to.join(backup::HEADS), folders.genesis);
     assert_eq!(findings, [""; 0], "{notes:#?}");

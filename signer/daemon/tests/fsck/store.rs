@@ -48,7 +48,7 @@ impl Folders {
         let copy = Folders { dir: tempfile::tempdir().unwrap(), genesis: self.genesis };
         std::fs::create_dir(copy.data()).unwrap();
         std::fs::create_dir(copy.heads()).unwrap();
-        sqlite::backup(&self.data(), &copy.data()).unwrap();
+        sqlite::backup(&self.data(), &copy.data(), |_| Ok(())).unwrap();
         for file in std::fs::read_dir(self.heads()).unwrap() {
             let file = file.unwrap();
             std::fs::copy(file.path(), copy.heads().join(file.file_name())).unwrap();

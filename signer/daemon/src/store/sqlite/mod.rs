@@ -12,7 +12,7 @@ pub mod schema;
 mod statements;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -91,8 +91,13 @@ impl Store for SqliteStore {
     }
 }
 
-/// Copies the database while it is in use (SQLite's online backup).
-pub fn backup(data_dir: &Path, to: &Path) -> Result<PathBuf, SchemaError> {
+/// Copies the database into `to` while it is in use (SQLite's online backup), and gives what `look` reads
+/// of the copied moment. The copy is one file.
+pub fn backup<T>(
+    data_dir: &Path,
+    to: &Path,
+    look: impl FnOnce(&rusqlite::Connection) -> Result<T, SchemaError>,
+) -> Result<T, SchemaError> {
     let target = to.join(FILE_NAME);
     if target.exists() {
         return Err(SchemaError::Exists(target.display().to_string()));
@@ -101,7 +106,7 @@ pub fn backup(data_dir: &Path, to: &Path) -> Result<PathBuf, SchemaError> {
     // One read transaction over the whole copy: without it every commit of the daemon would begin
     // the copy anew, and on a busy store it would never end. Writers are not held up.
     let moment = from.unchecked_transaction()?;
-    moment.query_row("SELECT count(*) FROM trails", [], |_| Ok(()))?;
+    let seen = look(&moment)?;
     let mut copy = rusqlite::Connection::open(&target)?;
     rusqlite::backup::Backup::new(&from, &mut copy)?.run_to_completion(256, std::time::Duration::ZERO, None)?;
     drop(copy);
@@ -109,5 +114,5 @@ pub fn backup(data_dir: &Path, to: &Path) -> Result<PathBuf, SchemaError> {
     let synced =
         std::fs::File::open(&target).and_then(|file| file.sync_all()).and_then(|()| super::files::sync_dir(to));
     synced.map_err(|error| SchemaError::Setting(format!("cannot sync {}: {error}", target.display())))?;
-    Ok(target)
+    Ok(seen)
 }

@@ -126,6 +126,13 @@ impl Snapshot<'_> {
         rows.map_err(engine)?.map(|row| row.map(Hash::from)).collect::<Result<_, _>>().map_err(engine)
     }
 
+    /// Every document, in the order of its hash. For a store that holds the first ceremony's few.
+    pub fn documents(&self) -> Result<Vec<Vec<u8>>, ReadError> {
+        let mut query = self.connection.prepare_cached("SELECT bytes FROM documents ORDER BY hash").map_err(engine)?;
+        let rows = query.query_map([], |row| row.get(0)).map_err(engine)?;
+        rows.collect::<Result<_, _>>().map_err(engine)
+    }
+
     /// The hash of a complete subtree of 256^level leaves, level from 1.
     pub fn node(&self, trail: TrailNo, level: u8, index: u64) -> Result<Option<Hash>, ReadError> {
         let mut query = self.connection.prepare_cached("SELECT hash FROM nodes WHERE id = ?1").map_err(engine)?;

@@ -176,14 +176,14 @@ fn a_pin_is_cleared_by_root_for_workers_with_a_user_of_their_own() {
             fs::remove_file(path).unwrap();
         }
     }
-    assert!(done(&mut stage.countersignd(&["pin-clear", "--token", "record"])).contains("NothingToClear"));
+    assert!(done(&mut stage.countersignd(&["pin-clear", "--token", "record"])).contains("nothing to clear"));
     let daemon = stage.start().unwrap();
     fs::write(&pin, "000000").unwrap();
     workers(&daemon).into_iter().for_each(kill_worker);
     wait_for("the PIN latch", || daemon.readyz().unwrap().contains("PIN_LATCHED"));
     daemon.stop().unwrap();
     fs::write(&pin, right).unwrap();
-    assert!(done(&mut stage.countersignd(&["pin-clear", "--token", "record"])).contains("Cleared"));
+    assert!(done(&mut stage.countersignd(&["pin-clear", "--token", "record"])).contains("cleared; the next start"));
     let daemon = stage.start().unwrap();
     sign(&stage, &stage.options.trails[0].origin, &events(&stage, 0, 5), "receipts.jsonl");
     daemon.stop().unwrap();

@@ -176,12 +176,37 @@ fn a_genesis_document_that_is_lost_is_written_again() {
     says(&said, &["genesis.json", &fingerprint, "every administrator signs it"]);
     let object: Value = serde_json::from_str(&done(&mut init(&stage, &["--resume", "--json"]))).unwrap();
     assert_eq!(object, json!({ "document": genesis(&stage), "fingerprint": fingerprint }));
+    let mut command = stage.countersignd(&["init", "--resume", "--json", "--plan"]);
+    let output = command.arg(stage.folder.join("plan.json")).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
     // To standard output: the document alone, the rest to people.
     let mut command = stage.countersignd(&["init", "--resume", "--plan"]);
     let output = command.arg(stage.folder.join("plan.json")).output().unwrap();
     assert_eq!(output.stdout, made);
     says(&String::from_utf8(output.stderr).unwrap(), &[&fingerprint, "every administrator signs it"]);
     seal_and_run(&mut stage);
+}
+
+#[test]
+fn a_token_that_is_not_the_plans_is_named_before_it_makes_a_key() {
+    let (_folder, stage) = planned(Options { workers: 1, ..Options::default() });
+    let planned = stage.serial("admin").unwrap();
+    let file = stage.folder.join("countersignd.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace(&planned, "0123456789abcdef")).unwrap();
+    let wants = format!("the plan wants \"countersign-admin\" with serial {planned}");
+    refused(&mut init(&stage, &[]), &["[admin_token]", "with serial 0123456789abcdef", &wants]);
+    // Without a serial number in the configuration, and other tokens of the same labels.
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("serial = ")).collect();
+    fs::write(&file, lines.join("\n")).unwrap();
+    fs::remove_dir_all(stage.folder.join("hsm/tokens")).unwrap();
+    let provision = concat!(env!("CARGO_MANIFEST_DIR"), "/../hsm-config/softhsm2/provision.sh");
+    done(Command::new("sh").arg(provision).arg(stage.folder.join("hsm")));
+    let found = stage.serial("admin").unwrap();
+    assert_ne!(found, planned);
+    let said = format!("the admin token has serial {found}, the plan wants {planned}");
+    refused(&mut init(&stage, &[]), &[&said]);
+    assert_eq!(private_keys(&stage), 0);
 }
 
 /// The same command by the daemon that can be told where to die.

@@ -1,11 +1,12 @@
-//! A folder restored from an older copy, and clients that say what they hold.
+//! A store restored from an older copy or from a backup, and clients that say what they hold.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops at what it did not expect")]
 
 mod trouble;
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -125,6 +126,65 @@ fn an_older_copy_is_refused_at_the_start_and_by_the_client_that_knows_better() {
     assert!(!conflicts.is_empty(), "the threat model names this case");
     let admin = |position: &String| position.starts_with("checkpoint demo.example/admin ");
     assert!(conflicts.iter().all(admin), "only the admin trail met two inputs: {conflicts:?}");
+}
+
+#[test]
+fn a_backup_that_is_restored_and_not_started_since() {
+    let scene = Scene::set();
+    let runtime = Runtime::new().unwrap();
+    let trails = scene.trails();
+    let backup = scene.stage.folder.join("backup");
+    let to = backup.display().to_string();
+
+    let daemon = scene.stage.start().unwrap();
+    let client = runtime.block_on(scene.patient(GATEWAY));
+    for trail in &trails {
+        runtime.block_on(sign_some(&client, trail, "before"));
+        // In record mode too the backup ends at a checkpoint: a start has none to make up for.
+        run(&mut scene.stage.countersign("auditor-1", &["head", trail])).unwrap();
+    }
+    run(&mut scene.stage.countersignd(&["backup", "--to", &to])).unwrap();
+    run(&mut scene.stage.countersignd(&["fsck", "--backup", &to])).unwrap();
+    for trail in &trails {
+        runtime.block_on(sign_some(&client, trail, "after"));
+    }
+    daemon.kill().unwrap();
+
+    restore(&scene, &backup);
+    let before = signed_in(&scene, &trails);
+    let daemon = scene.stage.start().unwrap();
+    for trail in &trails {
+        let error = runtime.block_on(client.sign(trail, event("restored"))).expect_err("the trail lost its end");
+        assert_eq!(error.reason(), "HEAD_MISMATCH", "{error}");
+        assert_latched(&runtime, &scene, trail);
+    }
+    daemon.stop().unwrap();
+    // Nor does a restart sign there, or loosen a latch.
+    let daemon = scene.stage.spawn().unwrap();
+    wait_for("the latched trail's reason", || daemon.readyz().is_ok_and(|answer| answer.contains("TRAIL_LATCHED")));
+    for trail in &trails {
+        assert_latched(&runtime, &scene, trail);
+    }
+    daemon.stop().unwrap();
+    assert_eq!(signed_in(&scene, &trails), before, "nothing is signed in a trail that lost its end");
+    // In the admin trail neither: its mark stayed where it was, and the restored store meets it.
+    assert_positions(&scene.transcript());
+}
+
+/// The restore of docs/src/operations.md, on a host that lost its second heads as well.
+fn restore(scene: &Scene, backup: &Path) {
+    let at = |name: &str| scene.stage.folder.join(name);
+    // 1: the old folder is kept.
+    fs::rename(at("data"), at("data.old")).unwrap();
+    // 2
+    DirBuilder::new().mode(0o700).create(at("data")).unwrap();
+    fs::copy(backup.join("store.db"), at("data/store.db")).unwrap();
+    fs::set_permissions(at("data/store.db"), Permissions::from_mode(0o600)).unwrap();
+    // 3
+    fs::rename(at("heads"), at("heads.old")).unwrap();
+    copy(&backup.join("heads"), &at("heads"));
+    // 4; the start, 5, is the test's.
+    run(&mut scene.stage.countersignd(&["fsck"])).unwrap();
 }
 
 /// Nobody signs there any more, whatever they hold.

@@ -1,5 +1,5 @@
-//! kill -9 at any moment, of the daemon and of its workers, and the token taken away: whatever was
-//! answered stays true, nothing is signed twice differently, and service returns by itself.
+//! kill -9 at any moment, of the daemon and of its workers, the token taken away, and a clean end:
+//! whatever was answered stays true, nothing is signed twice differently, and service returns by itself.
 //!
 //! COUNTERSIGN_KILLS sets the number of kills of the main test; without it a short run of
 //! [`SHORT_RUN`] is made, and `make crash` makes one of 120.
@@ -15,6 +15,8 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use countersign_stage::Daemon;
+use rusqlite::{Connection, OpenFlags};
+use rustix::process::Signal;
 use tokio::runtime::Runtime;
 use trouble::{Chance, GATEWAY, Load, PATIENCE, Scene, assert_whole, event, kill_process, wait_for, workers};
 
@@ -26,6 +28,8 @@ const UNDER_LOAD_MS: u64 = 120;
 const STARTING_MS: u64 = 600;
 /// A call that the daemon can only refuse is refused within this.
 const FAST: Duration = Duration::from_secs(1);
+/// A clean end takes no longer: the unit's TimeoutStopSec.
+const STOPPED_WITHIN: Duration = Duration::from_secs(45);
 
 #[test]
 fn kill_9_at_random_moments_loses_nothing_and_repeats_nothing() {
@@ -149,4 +153,45 @@ fn kill_9_at_each_fail_point_is_recovered() {
     load.wait_progress();
     runtime.block_on(async { assert_whole(&scene, &load.finish().await).await });
     daemon.stop().unwrap();
+}
+
+/// SIGTERM under load: nothing that was taken is left open, and every trail closes with a checkpoint.
+#[test]
+fn sigterm_under_load_leaves_nothing_open() {
+    let mut chance = Chance::new("sigterm_under_load_leaves_nothing_open");
+    let scene = Scene::set();
+    let runtime = Runtime::new().unwrap();
+    let mut daemon = scene.stage.start().unwrap();
+    let load = runtime.block_on(Load::start(&scene));
+    for round in 0..5 {
+        load.wait_progress();
+        chance.pause(UNDER_LOAD_MS);
+        daemon.signal(Signal::TERM).unwrap();
+        let status = daemon.wait_exit(STOPPED_WITHIN).unwrap();
+        assert_eq!(status.code(), Some(0), "{}", daemon.log_end());
+        assert_closed(&scene, &format!("stop {round}"));
+        daemon = scene.stage.start().unwrap();
+    }
+    load.wait_progress();
+    runtime.block_on(async { assert_whole(&scene, &load.finish().await).await });
+    let log = std::fs::read_to_string(scene.stage.folder.join("countersignd.log")).unwrap();
+    let late = log.lines().find(|line| line.contains("drained"));
+    assert_eq!(late, None, "a drain was given up");
+    daemon.stop().unwrap();
+}
+
+/// As the store is before a start: all that it holds is signed, under a checkpoint.
+fn assert_closed(scene: &Scene, when: &str) {
+    let path = scene.stage.folder.join("data/store.db");
+    let store = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+    let query = "SELECT origin, size, signed, (SELECT max(size) FROM checkpoints WHERE trail = trails.no), \
+                 (SELECT count(*) FROM intents WHERE trail = trails.no) FROM trails";
+    let mut query = store.prepare(query).unwrap();
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, [1, 2, 3, 4].map(|at| row.get::<_, i64>(at))));
+    let rows: Vec<_> = query.query_map([], row).unwrap().map(|row| row.unwrap()).collect();
+    assert_eq!(rows.len(), scene.trails().len() + 1);
+    for (origin, [size, signed, checkpoint, open]) in rows {
+        let [size, signed, checkpoint, open] = [size, signed, checkpoint, open].map(|number| number.unwrap());
+        assert_eq!((signed, checkpoint, open), (size, size, 0), "{when}, {origin} of {size} records");
+    }
 }

@@ -17,7 +17,7 @@ use countersign_stage::{Daemon, Options, Stage};
 use rustix::process::Signal;
 use support::grpc::{connected, event, expect, reason, sign_event};
 use support::tls::{alert, assert_tls_1_2_refused, client};
-use support::{sealed, sizes};
+use support::{done, planned, sealed, sizes};
 use tonic::client::GrpcService;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::Request as HttpRequest;
@@ -138,6 +138,71 @@ async fn what_no_caller_may_send() {
         expect(answer, Code::InvalidArgument, "BATCH_TOO_LARGE");
         assert_eq!(written(&stage), before);
     }
+}
+
+/// An appliance whose gateway-2 may write the first trail alone.
+fn with_fewer_grants() -> (tempfile::TempDir, Stage, Daemon) {
+    let (folder, mut stage) = planned(Options { workers: 1, ..Options::default() });
+    let [ceremony, plan] = ["ceremony.toml", "plan.json"].map(|name| stage.folder.join(name));
+    let text = std::fs::read_to_string(&ceremony).unwrap();
+    let second = format!(", \"{}\"]", stage.options.trails[1].origin);
+    let (others, own) = text.split_at(text.find("id = \"gateway-2\"").unwrap());
+    assert!(own.contains(&second));
+    std::fs::write(&ceremony, format!("{others}{}", own.replacen(&second, "]", 1))).unwrap();
+    std::fs::remove_file(&plan).unwrap();
+    let mut command = stage.binaries.command("countersign");
+    done(command.args(["ceremony", "plan", "--file"]).arg(&ceremony).arg("--out").arg(&plan));
+    stage.hold_ceremony(&mut |_| ()).unwrap();
+    let daemon = stage.start().unwrap();
+    (folder, stage, daemon)
+}
+
+fn link(trail: &str, seq: u64, leaf_hash: &Bytes) -> v1::Link {
+    v1::Link { rel: "retry".to_owned(), trail: trail.to_owned(), seq, leaf_hash: leaf_hash.clone() }
+}
+
+#[tokio::test]
+async fn a_link_names_a_stored_record_of_a_trail_that_one_may_write() {
+    let (_folder, stage, _daemon) = with_fewer_grants();
+    let (first, second) = (connected(&stage, "gateway-1").await, connected(&stage, "gateway-2").await);
+    let trails: Vec<&str> = stage.options.trails.iter().map(|trail| trail.origin.as_str()).collect();
+    let with = |id: &str, links: Vec<v1::Link>| v1::Event { links, ..event(id) };
+    let mut targets = Vec::new();
+    for trail in &trails {
+        let target = sign_event(&first, trail, event("target")).await.unwrap();
+        targets.push(link(trail, target.seq, &target.leaf_hash));
+    }
+    // Within the trail and across, together and alone.
+    for trail in &trails {
+        let signed = sign_event(&first, trail, with("good", targets.clone())).await.unwrap();
+        let record: serde_json::Value = serde_json::from_slice(&signed.record).unwrap();
+        assert_eq!(record["links"].as_array().map(Vec::len), Some(2), "{record}");
+    }
+    sign_event(&second, trails[0], with("own", targets[..1].to_vec())).await.unwrap();
+
+    let request = v1::ListRecordsRequest { trail: format!("{DOMAIN}/admin"), ..Default::default() };
+    let mut auditor = AuditServiceClient::new(connected(&stage, "auditor-1").await);
+    let admin = auditor.list_records(request).await.unwrap().into_inner().records.remove(0);
+    let before = written(&stage);
+    let refused = async |channel: &Channel, trail: &str, links: Vec<v1::Link>| {
+        let answer = sign_event(channel, trail, with("bad", links)).await;
+        expect(answer, Code::InvalidArgument, "INVALID_LINK");
+    };
+    for trail in &trails {
+        for (target, other) in targets.iter().zip(targets.iter().rev()) {
+            refused(&first, trail, vec![link(&target.trail, target.seq, &other.leaf_hash)]).await;
+            refused(&first, trail, vec![link(&target.trail, before[&target.trail], &target.leaf_hash)]).await;
+            refused(&first, trail, vec![link(&target.trail, u64::MAX >> 1, &target.leaf_hash)]).await;
+            // One that is wrong spoils the event, whatever stands beside it.
+            refused(&first, trail, vec![target.clone(), link(&target.trail, target.seq, &other.leaf_hash)]).await;
+        }
+        // Genuine, and not this client's to write.
+        refused(&first, trail, vec![link(&format!("{DOMAIN}/admin"), admin.seq, &admin.leaf_hash)]).await;
+    }
+    refused(&second, trails[0], vec![targets[1].clone()]).await;
+    assert_eq!(written(&stage), before);
+    // The event_id that was refused is free.
+    sign_event(&second, trails[0], event("bad")).await.unwrap();
 }
 
 #[tokio::test]

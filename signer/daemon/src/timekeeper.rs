@@ -31,11 +31,6 @@ impl Timekeeper {
         Timestamp::from_micros(before.max(wall)).unwrap_or_else(|_| self.last())
     }
 
-    /// Raises the floor to a time read from a trail.
-    pub fn raise(&self, floor: Timestamp) {
-        self.floor.fetch_max(floor.as_micros(), Ordering::Relaxed);
-    }
-
     fn last(&self) -> Timestamp {
         Timestamp::from_micros(self.floor.load(Ordering::Relaxed).max(0)).unwrap_or(Timestamp::EPOCH)
     }
@@ -55,4 +50,27 @@ impl Timekeeper {
 pub fn wall_micros() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An hour, in microseconds.
+    const HOUR: i64 = 3_600_000_000;
+
+    #[test]
+    fn no_time_is_given_before_the_floor_or_before_one_given_earlier() {
+        let at = |micros| Timestamp::from_micros(micros).unwrap();
+        // The wall clock lies behind what was recorded.
+        let floor = at(wall_micros() + HOUR);
+        let clock = Timekeeper::starting_at(floor);
+        assert_eq!((clock.now(), clock.now()), (floor, floor));
+
+        // Where it lies ahead, it is the wall clock's.
+        let clock = Timekeeper::starting_at(at(wall_micros() - HOUR));
+        let before = at(wall_micros());
+        let given = clock.now();
+        assert!(before <= given && given <= at(wall_micros()), "{before} {given}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The documentation is held against the programs: commands exist with the options that are shown,
 //! what is marked to be run is run on a live appliance, and every link leads somewhere.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at what it did not expect")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops at what it did not expect")]
 
 #[path = "docs/claims.rs"]
 mod claims;
@@ -13,6 +13,7 @@ mod deploy;
 mod host;
 #[path = "docs/pages.rs"]
 mod pages;
+mod support;
 
 use std::path::Path;
 use std::process::Command;
@@ -96,10 +97,15 @@ fn an_audit_runs_as_it_is_written() {
 
 #[test]
 fn operations_run_as_they_are_written() {
-    if !Host::possible() {
-        eprintln!("not run: the commands of operations.md need root, and a system of their own (unshare)");
+    if support::left_out() {
         return;
     }
+    assert!(
+        Host::possible(),
+        "the commands of operations.md need root and a system of their own (unshare --mount --net --pid). Where that \
+         cannot be, {}=1 leaves this test out.",
+        support::ENV_NO_ROOT
+    );
     let output = Host::set().run(&operations_script());
     let (said, shown) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     assert!(output.status.success(), "ended with {}:\n{shown}\n{said}", output.status);

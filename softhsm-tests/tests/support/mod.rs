@@ -18,6 +18,22 @@ use tempfile::TempDir;
 /// The sample: every event of a real gateway.
 pub(crate) const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/gateway-events.jsonl");
 
+/// Set by whoever cannot be root, and wants the tests left out that must be.
+pub(crate) const ENV_NO_ROOT: &str = "COUNTERSIGN_NO_ROOT";
+
+/// Whether a test that needs root is left out; without root, and without being told so, it fails.
+pub(crate) fn left_out() -> bool {
+    if std::env::var_os(ENV_NO_ROOT).is_some() {
+        eprintln!("left out: {ENV_NO_ROOT} is set");
+        return true;
+    }
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test needs root. Where that cannot be, {ENV_NO_ROOT}=1 leaves it out."
+    );
+    false
+}
+
 /// One trail for each mode and algorithm.
 pub(crate) fn every_trail() -> Vec<Trail> {
     let kinds = [("batch", "ed25519"), ("batch", "ecdsa-p256"), ("record", "ed25519"), ("record", "ecdsa-p256")];

@@ -7,11 +7,13 @@
 //! - [`pki`]: a private certification authority and the members' certificates.
 //! - [`stage`]: the folder of one appliance, from empty to sealed.
 //! - [`daemon`]: the running daemon.
+//! - [`talk`]: commands by which people talk to it.
 
 pub mod binaries;
 pub mod daemon;
 pub mod pki;
 pub mod stage;
+pub mod talk;
 
 pub use binaries::Binaries;
 pub use daemon::Daemon;

@@ -17,8 +17,9 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use countersign_stage::{Binaries, Options, Stage};
+use countersign_stage::{Binaries, Options, Stage, talk};
 
 use commands::{Checker, simple_commands};
 use host::{Host, operations_script};
@@ -26,6 +27,8 @@ use pages::{Page, book, every_page, root};
 
 /// Events that the auditing page reads from each trail: more than the sequence number it shows.
 const EVENTS: usize = 40;
+/// The daemon ends by itself within this, once it is told to.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn every_command_that_is_shown_exists_with_its_options() {
@@ -111,6 +114,19 @@ fn operations_run_as_they_are_written() {
     assert!(output.status.success(), "ended with {}:\n{shown}\n{said}", output.status);
     // `countersign trails`, last of all: the daemon that was installed, stopped, copied and checked serves.
     assert!(shown.contains("demo.example/record/ecdsa-p256"), "{shown}");
+}
+
+#[test]
+fn what_the_quickstart_says_can_be_done_can_be() {
+    let (_folder, stage) = support::sealed(Options::default());
+    let mut daemon = stage.start().unwrap();
+    std::fs::write(stage.folder.join(talk::PID_FILE), format!("{}\n", daemon.pid())).unwrap();
+    for (_, command) in talk::commands(&stage) {
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", &command]).current_dir(root()).env("XDG_STATE_HOME", stage.folder.join("state"));
+        support::done(&mut shell);
+    }
+    assert!(daemon.wait_exit(STOP_LIMIT).unwrap().success(), "{}", daemon.log_end());
 }
 
 /// A block of commands is run by one of the tests above, or is of `make` alone, which is run whole.

@@ -2,11 +2,12 @@
 //!
 //! `quickstart FOLDER EVENTS [--keep] [--every-algorithm]`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use countersign_stage::binaries::run;
+use countersign_stage::talk::{self, shown};
 use countersign_stage::{Binaries, Options, Stage, Trail};
 
 fn main() -> ExitCode {
@@ -48,7 +49,7 @@ fn quickstart(folder: &Path, events: &Path, options: Options, keep: bool) -> Res
     let stage = Stage::set(folder, binaries, options, &mut say)?;
     say("starting countersignd");
     let daemon = stage.start()?;
-    std::fs::write(stage.folder.join("countersignd.pid"), format!("{}\n", daemon.pid()))?;
+    std::fs::write(stage.folder.join(talk::PID_FILE), format!("{}\n", daemon.pid()))?;
     let mut rates = Vec::new();
     for trail in &stage.options.trails {
         say(&format!("signing every event of {} into {} ({} mode) over mTLS", name(&events), trail.origin, trail.mode));
@@ -66,7 +67,7 @@ fn quickstart(folder: &Path, events: &Path, options: Options, keep: bool) -> Res
     } else {
         say("stopping the daemon");
         daemon.stop()?;
-        std::fs::remove_file(stage.folder.join("countersignd.pid"))?;
+        std::fs::remove_file(stage.folder.join(talk::PID_FILE))?;
     }
     say("verifying the evidence offline, against the pinned genesis fingerprint");
     let verdict = verify(&stage, &evidence)?;
@@ -76,14 +77,17 @@ fn quickstart(folder: &Path, events: &Path, options: Options, keep: bool) -> Res
     }
     println!("{verdict}");
     if keep {
-        print!("{}", commands(&stage));
+        println!("\nThe daemon is still running. Talk to it:\n");
+        for (who, command) in talk::commands(&stage) {
+            println!("{who:<21}{command}");
+        }
     }
     Ok(())
 }
 
 /// Removes what an earlier run left, its daemon included.
 fn clear(folder: &Path) -> Result<()> {
-    if let Ok(pid) = std::fs::read_to_string(folder.join("countersignd.pid")) {
+    if let Ok(pid) = std::fs::read_to_string(folder.join(talk::PID_FILE)) {
         let command = std::fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
         if command.contains("countersignd") {
             run(Command::new("kill").arg(pid.trim()))?;
@@ -117,40 +121,6 @@ fn rate_line(figures: &serde_json::Value) -> String {
         number("p50_ms"),
         number("p99_ms")
     )
-}
-
-fn commands(stage: &Stage) -> String {
-    let at = |name: &str| shown(&stage.folder.join(name));
-    let program = |name: &str| shown(&stage.binaries.path(name));
-    let (sign, verify) = (program("countersign"), program("countersign-verify"));
-    let trail = &stage.options.trails[0].origin;
-    let gateway = at("gateway-1.profile.toml");
-    let auditor = at("auditor-1.profile.toml");
-    format!(
-        "\nThe daemon is still running (process id in {}). Talk to it:\n\n\
-         as a gateway:       {sign} sign --profile {gateway} --trail {trail} softhsm-tests/testdata/gateway-events.jsonl\n\
-         as an administrator: {sign} ceremony show {} --plan {}\n\
-         as an auditor:      {sign} trails --profile {auditor}\n\
-         \x20                   {sign} record --profile {auditor} {trail} 1\n\
-         \x20                   {sign} proof --profile {auditor} {trail} 1\n\
-         \x20                   {sign} export --profile {auditor} --force --out {} && {verify} {} --genesis {}\n\
-         as an operator:     {sign} status --profile {}\n\
-         stop it:            kill $(cat {})\n",
-        at("countersignd.pid"),
-        at("genesis.json"),
-        at("plan.json"),
-        at("evidence.zip"),
-        at("evidence.zip"),
-        stage.fingerprint,
-        at("operator-1.profile.toml"),
-        at("countersignd.pid"),
-    )
-}
-
-/// A path as a person would type it: relative to where they stand, where that is shorter.
-fn shown(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-    path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }
 
 fn name(path: &Path) -> String {

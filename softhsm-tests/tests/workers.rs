@@ -4,16 +4,18 @@
 mod support;
 mod trouble;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
+use countersign_faulty_transcript::{CallLine, Function, call_log};
 use countersign_stage::{Binaries, Daemon, Options, Stage};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use support::{done, events, export, printed, sign, verify};
 use tempfile::TempDir;
-use trouble::{kill_process as kill_worker, wait_for, workers};
+use trouble::{Scene, kill_process as kill_worker, wait_for, workers};
 
 /// A user and a group that no system has by itself.
 const USER: u32 = 54_321;
@@ -216,6 +218,39 @@ fn hardened_workers() {
     }
     sign(&stage, &stage.options.trails[0].origin, &events(&stage, 0, 5), "receipts.jsonl");
     daemon.stop().unwrap();
+}
+
+/// PKCS#11 gives no meaning to a module in a process that was forked after C_Initialize.
+#[test]
+fn the_module_is_called_by_workers_that_initialised_it_themselves() {
+    let scene = Scene::set();
+    let daemon = scene.stage.start().unwrap();
+    let trail = scene.trail("record");
+    sign(&scene.stage, &trail, &events(&scene.stage, 0, 20), "first.jsonl");
+    let first = workers(&daemon);
+    kill_worker(first[0]);
+    wait_for("another worker", || {
+        let now = workers(&daemon);
+        now.len() == first.len() && now != first && daemon.readyz().unwrap().starts_with("HTTP/1.1 200")
+    });
+    sign(&scene.stage, &trail, &events(&scene.stage, 20, 40), "second.jsonl");
+    let daemon_pid = daemon.pid();
+    daemon.stop().unwrap();
+
+    let mut by_process: BTreeMap<u32, Vec<CallLine>> = BTreeMap::new();
+    for call in call_log(&scene.shared).unwrap() {
+        by_process.entry(call.pid).or_default().push(call);
+    }
+    for (pid, calls) in &by_process {
+        let initialises = |call: &&CallLine| call.function == Function::C_Initialize;
+        assert!(initialises(&&calls[0]), "process {pid} began with {:?}", calls[0]);
+        assert_eq!(calls.iter().filter(initialises).count(), 1, "process {pid}");
+    }
+    assert!(!by_process.contains_key(&daemon_pid), "the daemon loaded the module");
+    let of_first = first.iter().filter(|pid| by_process.contains_key(&pid.unsigned_abs()));
+    assert_eq!(of_first.count(), first.len());
+    assert!(by_process.len() > first.len(), "the worker that was killed was replaced");
+    assert!(scene.transcript().asked().all(|asked| by_process.contains_key(&asked.pid)));
 }
 
 /// What the system does not permit is said at once, and not tried for a minute.

@@ -20,6 +20,12 @@ use crate::remote::{Remote, of_status};
 struct View {
     file: PathBuf,
     bytes: u64,
+    /// Names of the parts whose contents were left out.
+    withheld: Vec<String>,
+    /// The fingerprint to verify it against, where one is pinned.
+    genesis: Option<Hash>,
+    /// The command that verifies it.
+    verify: String,
 }
 
 /// `countersign export`.
@@ -37,10 +43,9 @@ async fn bundle(args: &ExportArgs, out: &Path, output: Output) -> Outcome {
         return Err(failed(format!("{} exists", out.display())).todo("Give --force to replace it, or another --out."));
     }
     let mut remote = Remote::connect(&args.connect).await?;
-    let request = v1::ExportRequest {
-        trails: args.trail.iter().map(ToString::to_string).collect(),
-        withhold: args.withhold.iter().map(ToString::to_string).collect(),
-    };
+    let withheld: Vec<String> = args.withhold.iter().map(ToString::to_string).collect();
+    let request =
+        v1::ExportRequest { trails: args.trail.iter().map(ToString::to_string).collect(), withhold: withheld.clone() };
     let mut stream = remote.audit.export(request).await.map_err(|status| of_status(&status))?.into_inner();
     let mut part = Partial::create(out)?;
     let progress = Progress::bytes(args.progress, "export");
@@ -52,13 +57,16 @@ async fn bundle(args: &ExportArgs, out: &Path, output: Output) -> Outcome {
     }
     progress.done();
     part.keep()?;
-    let genesis = remote.profile.pinned().map_or("FINGERPRINT".to_owned(), |hash: Hash| hash.to_string());
-    output.show(&View { file: out.to_owned(), bytes }, |view| {
-        let next = format!("countersign-verify {} --genesis {genesis}", view.file.display());
+    let genesis = remote.profile.pinned();
+    let fingerprint = genesis.map_or("FINGERPRINT".to_owned(), |hash| hash.to_string());
+    let verify = format!("countersign-verify {} --genesis {fingerprint}", out.display());
+    output.show(&View { file: out.to_owned(), bytes, withheld, genesis, verify }, |view| {
+        let withheld = if view.withheld.is_empty() { "nothing".to_owned() } else { view.withheld.join(", ") };
         fields(&[
             ("Evidence", view.file.display().to_string()),
             ("Bytes", view.bytes.to_string()),
-            ("Verify it with", next),
+            ("Withheld", withheld),
+            ("Verify it with", view.verify.clone()),
         ])
     })
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{ArgGroup, Args};
 use countersign_trail::id::{MemberId, PartName};
 use countersign_trail::keys::Kid;
@@ -65,6 +66,9 @@ Examples:
   countersign export --out evidence.zip --trail acme.example/gateway/decisions --withhold request --withhold response
   countersign export --csv decisions.csv --trail acme.example/gateway/decisions
 ";
+
+/// The parts that a record may have: another name would withhold nothing.
+const PARTS: [&str; 5] = ["facts", "subject", "review", "request", "response"];
 
 /// Options of `trails` and `status`.
 #[derive(Debug, Args)]
@@ -190,8 +194,8 @@ pub(crate) struct ExportArgs {
     /// Only this trail, and the admin trail; may be repeated. Without it, every trail.
     #[arg(long, short, value_name = "ORIGIN", value_parser = origin)]
     pub(crate) trail: Vec<Origin>,
-    /// Leave out the contents of this part, such as request; may be repeated. Its commitment stays.
-    #[arg(long, value_name = "PART")]
+    /// Leave out the contents of this part; may be repeated. Its commitment stays.
+    #[arg(long, value_name = "PART", value_parser = PossibleValuesParser::new(PARTS).try_map(|name| PartName::parse(&name)))]
     pub(crate) withhold: Vec<PartName>,
     /// Show progress also where there is no terminal.
     #[arg(long)]

@@ -43,6 +43,10 @@ pub(crate) struct State {
     pub(crate) ceremony: Ceremony,
     pub(crate) trails: BTreeMap<String, Trail>,
     pub(crate) keys: Vec<v1::Key>,
+    /// Whether an export goes on to its end.
+    pub(crate) whole_export: bool,
+    /// The parts that the last export was asked to withhold.
+    pub(crate) withheld: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -54,7 +58,13 @@ impl Daemon {
         let ceremony = Ceremony::new();
         let trails = [DECISIONS, METRICS].map(|name| (name.to_owned(), history(&ceremony, name, events, "first")));
         let keys = listed_keys(&ceremony);
-        Daemon(Arc::new(Mutex::new(State { ceremony, trails: trails.into(), keys })))
+        Daemon(Arc::new(Mutex::new(State {
+            ceremony,
+            trails: trails.into(),
+            keys,
+            whole_export: false,
+            withheld: Vec::new(),
+        })))
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -261,10 +271,15 @@ macro_rules! calls {
 
             type ExportStream = tokio_stream::Iter<std::vec::IntoIter<Result<v1::ExportResponse, Status>>>;
 
-            /// Breaks off after its first chunk.
-            async fn export(&self, _: Request<v1::ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
-                let chunk = v1::ExportResponse { chunk: b"PK".to_vec().into() };
-                Ok(Response::new(tokio_stream::iter(vec![Ok(chunk), Err(Status::unavailable("the store went away"))])))
+            /// Breaks off after its first chunk, unless it should be whole.
+            async fn export(&self, request: Request<v1::ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
+                let mut state = self.state();
+                state.withheld = request.into_inner().withhold;
+                let mut chunks = vec![Ok(v1::ExportResponse { chunk: b"PK".to_vec().into() })];
+                if !state.whole_export {
+                    chunks.push(Err(Status::unavailable("the store went away")));
+                }
+                Ok(Response::new(tokio_stream::iter(chunks)))
             }
         }
     };

@@ -145,3 +145,25 @@ fn an_export_that_breaks_off_leaves_nothing() {
     assert!(!stage.path("evidence.zip").exists());
     assert!(names_ending(&stage.path(""), ".part").is_empty());
 }
+
+#[test]
+fn an_export_says_what_it_withholds_and_how_it_is_verified() {
+    let stage = Stage::new(1);
+    stage.daemon.state().whole_export = true;
+    let verify = format!("countersign-verify evidence.zip --genesis {}", stage.daemon.state().ceremony.fingerprint);
+    let export = ["export", "--out", "evidence.zip", "--force"];
+    let run = stage.countersign(&export);
+    run.shows(&["Withheld        nothing", &verify]);
+    let withhold = [&export[..], &["--withhold", "request", "--withhold", "response"]].concat();
+    stage.countersign(&withhold).shows(&["Withheld        request, response"]);
+    assert_eq!(stage.daemon.state().withheld, ["request", "response"]);
+    let run = stage.countersign(&[&withhold[..], &["--json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(json["withheld"], serde_json::json!(["request", "response"]));
+    assert_eq!(json["genesis"], stage.daemon.state().ceremony.fingerprint.to_string());
+    assert_eq!(json["verify"], verify);
+    // A name that no part has would withhold nothing.
+    stage.daemon.state().withheld.clear();
+    let typo = [&export[..], &["--withhold", "requests"]].concat();
+    stage.countersign(&typo).refused(64, &["requests", "facts, subject, review, request, response"]);
+}

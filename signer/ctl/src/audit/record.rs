@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::stored::{self, Checked, Part, PartState};
-use crate::cli::RecordArgs;
+use crate::cli::{MAX_LIMIT, RecordArgs};
 use crate::exit::{Outcome, failed, usage};
 use crate::files;
 use crate::output::{Output, fields, plain_lines, table};
@@ -53,13 +53,21 @@ struct PartView {
     base64: Option<String>,
 }
 
+/// The records of a query that may have several.
+#[derive(Serialize)]
+struct List {
+    records: Vec<View>,
+    /// Whether more records match than `--limit` lets through.
+    more: bool,
+}
+
 /// `countersign record`.
 pub(crate) async fn run(args: &RecordArgs, output: Output) -> Outcome {
     let select = select(args)?;
     let wants_one = args.signed_bytes.is_some() || args.signature.is_some() || args.bytes.is_some();
     let mut remote = Remote::connect(&args.connect).await?;
     let trust = remote.trust().await?;
-    let found = fetch(&mut remote, &trust, args, select).await?;
+    let (found, more) = fetch(&mut remote, &trust, args, select).await?;
     if found.is_empty() {
         return Err(failed(format!("no such record in {}", args.trail))
             .todo("countersign trails shows the sizes; an event_id belongs to one client (--client)."));
@@ -79,10 +87,25 @@ pub(crate) async fn run(args: &RecordArgs, output: Output) -> Outcome {
         }
         views.push(view(checked, &proof)?);
     }
-    match views.as_slice() {
-        [one] => output.show(one, one_text),
-        several => output.show(&several, |views| list_text(views)),
+    if args.seq.is_some() || args.event_id.is_some() {
+        return views.iter().try_for_each(|view| output.show(view, one_text));
     }
+    if more && !output.json {
+        eprintln!("{}", more_text(args, &views));
+    }
+    output.show(&List { records: views, more }, |list| match list.records.as_slice() {
+        [one] => one_text(one),
+        several => list_text(several),
+    })
+}
+
+/// Says that the list was cut, and how to get the rest.
+fn more_text(args: &RecordArgs, views: &[View]) -> String {
+    let mut text = format!("{} records shown, there are more: --limit N (at most {MAX_LIMIT})", views.len());
+    if let (None, Some(last)) = (&args.request_id, views.last()) {
+        text.push_str(&format!(", or --from {}", last.record["time"].as_str().unwrap_or("-")));
+    }
+    text
 }
 
 /// What the arguments ask for.
@@ -105,14 +128,15 @@ fn text_of(time: Option<countersign_trail::time::Timestamp>) -> String {
     time.map(|time| time.to_string()).unwrap_or_default()
 }
 
-/// The records that match, at most `--limit`.
-async fn fetch(remote: &mut Remote, trust: &Trust, args: &RecordArgs, select: Select) -> Outcome<Vec<Checked>> {
-    let limit = if args.seq.is_some() { 1 } else { args.limit };
+/// The records that match, at most `--limit`, and whether there are more.
+async fn fetch(remote: &mut Remote, trust: &Trust, args: &RecordArgs, select: Select) -> Outcome<(Vec<Checked>, bool)> {
+    // One more than is shown tells whether there are more.
+    let wanted = if args.seq.is_some() { 1 } else { args.limit + 1 };
     let mut request = v1::ListRecordsRequest {
         trail: args.trail.to_string(),
         select: Some(select),
         client: args.client.as_ref().map(ToString::to_string).unwrap_or_default(),
-        page_size: limit.min(PAGE),
+        page_size: wanted.min(PAGE),
         page_token: String::new(),
         with_parts: true,
     };
@@ -120,12 +144,14 @@ async fn fetch(remote: &mut Remote, trust: &Trust, args: &RecordArgs, select: Se
     loop {
         let page = stored::page(remote, request.clone()).await?;
         for record in &page.records {
-            if found.len() < limit as usize && args.seq.is_none_or(|seq| seq == record.seq) {
+            if found.len() < wanted as usize && args.seq.is_none_or(|seq| seq == record.seq) {
                 found.push(stored::check(trust, &args.trail, record)?);
             }
         }
-        if page.next_page_token.is_empty() || found.len() >= limit as usize || args.seq.is_some() {
-            return Ok(found);
+        if page.next_page_token.is_empty() || found.len() >= wanted as usize || args.seq.is_some() {
+            let more = args.seq.is_none() && found.len() >= wanted as usize;
+            found.truncate(args.limit as usize);
+            return Ok((found, more));
         }
         request.page_token = page.next_page_token;
     }

@@ -30,6 +30,9 @@ of `countersign keys`, stock tools verify it:
   openssl dgst -sha256 -verify keys/KID.pem -signature signature signed              # ECDSA P-256
   openssl pkeyutl -verify -pubin -inkey keys/KID.pem -rawin -in signed -sigfile signature  # Ed25519
 
+With --json, SEQ and --event-id give the record; the other queries give {\"records\": […], \"more\": …}, where
+more says whether --limit left records out.
+
 Examples:
   countersign record acme.example/gateway/decisions 17
   countersign record acme.example/gateway/decisions --event-id 0198c0de-… --client gateway-eu
@@ -90,6 +93,9 @@ pub(crate) struct HeadArgs {
     pub(crate) connect: ConnectArgs,
 }
 
+/// The most records that one query shows.
+pub(crate) const MAX_LIMIT: u32 = 10_000;
+
 /// Options of `record`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").required(true).multiple(true).args(["seq", "event_id", "request_id", "from", "to"]))]
@@ -115,8 +121,8 @@ pub(crate) struct RecordArgs {
     /// Records before this time.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) to: Option<Timestamp>,
-    /// The most records to show.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// The most records to show, 1 to 10,000.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LIMIT)))]
     pub(crate) limit: u32,
     /// Write exactly what the HSM signed here; of one record.
     #[arg(long, value_name = "FILE")]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use countersign_trail::origin::Origin;
 
-pub(crate) use self::audit::{ExportArgs, HeadArgs, KeysArgs, OverviewArgs, ProofArgs, RecordArgs};
+pub(crate) use self::audit::{ExportArgs, HeadArgs, KeysArgs, MAX_LIMIT, OverviewArgs, ProofArgs, RecordArgs};
 pub(crate) use self::ceremony::{CeremonyCommand, CeremonySignArgs, FingerprintArgs, PlanArgs, ShowArgs};
 use crate::exit::EXIT_CODES;
 use crate::profile::ConnectArgs;

@@ -15,7 +15,7 @@ use countersign_trail::keys::Kid;
 use countersign_trail::note::VerifierKey;
 use countersign_trail::origin::Origin;
 use countersign_trail::part::commitment;
-use countersign_trail::record::{Category, Decision, Event, EventResult, Header, write_event};
+use countersign_trail::record::{Category, Decision, Event, EventResult, Header, Record, write_event};
 use countersign_trail::tlog_proof::TlogProof;
 use countersign_trail::tree::{self, HashReader, leaf_hash, node_hash};
 use tonic::{Request, Response, Status};
@@ -232,19 +232,28 @@ impl State {
 
     /// Pages of two.
     pub(crate) fn list_records(&self, request: &v1::ListRecordsRequest) -> Result<v1::ListRecordsResponse, Status> {
-        let from = match &request.select {
-            Some(Select::FromSeq(seq)) => *seq,
-            Some(Select::EventId(id)) => id.strip_prefix("e-").and_then(|seq| seq.parse().ok()).unwrap_or(u64::MAX),
-            _ => return Err(Status::unimplemented("select")),
+        let number = |id: &str, prefix: &str| id.strip_prefix(prefix).and_then(|seq| seq.parse().ok());
+        let matches: Box<dyn Fn(&v1::StoredRecord) -> bool> = match request.select.clone() {
+            Some(Select::FromSeq(seq)) => Box::new(move |record| record.seq >= seq),
+            Some(Select::EventId(id)) => Box::new(move |record| Some(record.seq) == number(&id, "e-")),
+            Some(Select::RequestId(id)) => Box::new(move |record| Some(record.seq) == number(&id, "r-")),
+            Some(Select::Window(window)) => Box::new(move |record| {
+                let time = Record::parse(&record.record).unwrap().header.time.to_string();
+                time >= window.from && (window.to.is_empty() || time < window.to)
+            }),
+            None => return Err(Status::invalid_argument("select")),
         };
+        let after: u64 = request.page_token.parse().unwrap_or(0);
         let all = &self.trail(&request.trail)?.records;
-        let records = all.iter().filter(|record| record.seq >= from).take(2).cloned().map(|mut record| {
+        let mut rest = all.iter().filter(|record| record.seq >= after && matches(record)).cloned().map(|mut record| {
             if !request.with_parts {
                 record.parts.clear();
             }
             record
         });
-        Ok(v1::ListRecordsResponse { records: records.collect(), next_page_token: String::new() })
+        let records = rest.by_ref().take(2).collect();
+        let next_page_token = rest.next().map(|record| record.seq.to_string()).unwrap_or_default();
+        Ok(v1::ListRecordsResponse { records, next_page_token })
     }
 }
 

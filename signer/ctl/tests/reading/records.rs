@@ -25,6 +25,41 @@ fn records_are_shown_with_what_was_checked() {
     }
 }
 
+#[test]
+fn a_list_that_was_cut_says_so() {
+    let stage = Stage::new(5);
+    // Records 1 to 5.
+    let window = ["record", METRICS, "--from", "2026-01-01T00:03:21Z"];
+    let list = |more: &[&str]| stage.countersign(&[&window[..], more].concat());
+    let json = |more: &[&str]| {
+        let run = list(&[more, &["--json"]].concat());
+        assert_eq!(run.stderr, "");
+        serde_json::from_str::<serde_json::Value>(&run.stdout).unwrap()
+    };
+    let all = json(&[]);
+    let seqs: Vec<&str> =
+        all["records"].as_array().unwrap().iter().map(|r| r["record"]["seq"].as_str().unwrap()).collect();
+    assert_eq!((seqs, &all["more"]), (vec!["1", "2", "3", "4", "5"], &false.into()));
+    for limit in ["5", "6", "10000"] {
+        let run = list(&["--limit", limit]);
+        run.shows(&["e-5"]);
+        assert_eq!(run.stderr, "");
+    }
+    for limit in [1, 2, 4] {
+        let run = list(&["--limit", &limit.to_string()]);
+        assert_eq!(run.code, 0, "{run:?}");
+        let last = all["records"][limit - 1]["record"]["time"].as_str().unwrap();
+        let said = format!("{limit} records shown, there are more: --limit N (at most 10000), or --from {last}\n");
+        assert_eq!(run.stderr, said);
+        let cut = json(&["--limit", &limit.to_string()]);
+        assert_eq!((cut["records"].as_array().unwrap().len(), &cut["more"]), (limit, &true.into()));
+    }
+    // One match of such a query is a list too.
+    let run = stage.countersign(&["record", METRICS, "--request-id", "r-3", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&json["records"][0]["record"]["seq"], &json["more"]), (&"3".into(), &false.into()));
+}
+
 /// The daemon gives record 2 of both trails out changed; every command that reads it says so.
 fn believed_by_none(change: impl Fn(&mut v1::StoredRecord), proof_too: bool) {
     for trail in BOTH {

@@ -9,7 +9,8 @@ use crate::bundle::Bundle;
 use crate::exit::Outcome;
 use crate::report::{BrokenRecord, Checks};
 
-const AFTER_GENESIS: &str = "the genesis does not hold: no key is known";
+/// Why nothing is checked that needs a key.
+pub(crate) const NO_KEY: &str = "the genesis does not hold: no key is known";
 
 /// Begins from the pinned fingerprint, or, where nothing is pinned, from the one genesis document
 /// in the bundle. None where no key can be known.
@@ -24,7 +25,7 @@ pub(crate) fn begin(bundle: &Bundle<'_>, pinned: Option<Hash>, checks: &mut Chec
             let later = order.iter().skip_while(|step| **step != name).skip(1);
             let rest = ["genesis-signatures", "genesis-sealed", "keys-file", "jwks", "pem", "vkeys"];
             for step in later.chain(&rest) {
-                checks.not_checked(step, None, AFTER_GENESIS);
+                checks.not_checked(step, None, NO_KEY);
             }
             None
         }

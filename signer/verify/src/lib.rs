@@ -57,7 +57,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use countersign_trail::admin::AdminState;
-use countersign_trail::archive::Archive;
+use countersign_trail::archive::{Archive, ArchiveError};
 use countersign_trail::hash::Hash;
 use countersign_trail::origin::Origin;
 use countersign_trail::time::Timestamp;
@@ -90,6 +90,17 @@ pub struct Options<'a> {
     pub progress: Option<Progress<'a>>,
 }
 
+impl Options<'_> {
+    /// Says of everything that was given that the evidence was not held against it.
+    fn not_checked(&self, why: &str, checks: &mut Checks) {
+        let given =
+            [("head", !self.heads.is_empty()), ("receipt", !self.receipts.is_empty()), ("as-of", self.as_of.is_some())];
+        for (name, _) in given.iter().filter(|(_, given)| *given) {
+            checks.not_checked(name, None, why);
+        }
+    }
+}
+
 /// Verifies a bundle against a pinned genesis fingerprint. Without one everything else is checked,
 /// and the outcome is [`Outcome::NotAnchored`] at best.
 ///
@@ -98,10 +109,7 @@ pub fn verify(bundle: &[u8], pinned: Option<Hash>, options: &Options<'_>) -> Rep
     let mut checks = Checks::default();
     let (bytes, damaged) = match bundle::open(bundle) {
         Ok(opened) => opened,
-        Err(error) => {
-            checks.failed("archive", None, Outcome::Malformed, error);
-            return summary::report(pinned, None, Vec::new(), None, checks);
-        }
+        Err(error) => return unreadable(error, pinned, options, checks),
     };
     match damaged.first() {
         None => checks.passed("archive", None, format!("{} bytes, of the strict profile", bundle.len())),
@@ -112,11 +120,17 @@ pub fn verify(bundle: &[u8], pinned: Option<Hash>, options: &Options<'_>) -> Rep
     }
     match Archive::parse(&bytes) {
         Ok(archive) => verify_bundle(&Bundle::new(archive), pinned, options, checks),
-        Err(error) => {
-            checks.failed("archive", None, Outcome::Malformed, error);
-            summary::report(pinned, None, Vec::new(), None, checks)
-        }
+        Err(error) => unreadable(error, pinned, options, checks),
     }
+}
+
+/// The report where the archive cannot be opened.
+fn unreadable(error: ArchiveError, pinned: Option<Hash>, options: &Options<'_>, mut checks: Checks) -> Report {
+    checks.failed("archive", None, Outcome::Malformed, error);
+    let why = "the archive cannot be read: nothing in it was looked at";
+    checks.not_checked("genesis", None, why);
+    options.not_checked(why, &mut checks);
+    summary::report(pinned, None, Vec::new(), None, checks)
 }
 
 fn verify_bundle(bundle: &Bundle<'_>, pinned: Option<Hash>, options: &Options<'_>, mut checks: Checks) -> Report {
@@ -126,8 +140,9 @@ fn verify_bundle(bundle: &Bundle<'_>, pinned: Option<Hash>, options: &Options<'_
         bundle.check_layout(None, &mut checks);
         manifest::check(bundle, None, threads, &mut checks);
         for origin in bundle.origins() {
-            checks.not_checked("trail", Some(origin), "the genesis does not hold: no key is known");
+            checks.not_checked("trail", Some(origin), genesis::NO_KEY);
         }
+        options.not_checked(genesis::NO_KEY, &mut checks);
         return summary::report(pinned, None, Vec::new(), None, checks);
     };
     bundle.check_layout(Some(&state.plan.admin_trail), &mut checks);

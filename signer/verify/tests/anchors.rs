@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{ADMIN_TRAIL, Appliance, DECISIONS, Export, METRICS, SoftKey, check, failed, origin};
+use common::{ADMIN_TRAIL, Appliance, DECISIONS, Export, METRICS, SoftKey, check, failed, origin, with_verdict};
 use countersign_trail::checkpoint::{Checkpoint, SignedCheckpoint};
 use countersign_trail::hash::Hash;
 use countersign_trail::keys::Algorithm;
@@ -200,6 +200,36 @@ fn many_receipts_are_summed_up() {
     let checks: Vec<_> = report.checks.iter().filter(|check| check.name == "receipt").collect();
     assert!(checks.len() < 30, "{checks:#?}");
     assert!(checks[0].detail.starts_with("90 receipts"), "{checks:#?}");
+}
+
+/// Where the evidence cannot be held against what was given, the report says so.
+#[test]
+fn what_was_given_is_listed_where_nothing_could_be_compared() {
+    let (appliance, older) = cut_back();
+    let options = Options { as_of: Some(appliance.last_time(METRICS)), ..receipt(&appliance.receipt(METRICS, 2)) };
+    let options = Options { heads: head(appliance.checkpoint(METRICS, 2)).heads, ..options };
+    let other = Appliance::with_records(Algorithm::Ed25519, 2);
+    let no_genesis = verify(&older, Some(other.fingerprint()), &options);
+    assert_eq!(failed(&no_genesis), ["genesis"]);
+    let mut flipped = older.clone();
+    let end = flipped.len() - 1;
+    flipped[end] ^= 1;
+    let cut = run(&appliance, &older[..end], options.clone());
+    for (report, why) in [
+        (no_genesis, "the genesis does not hold: no key is known"),
+        (cut, "the archive cannot be read: nothing in it was looked at"),
+        (run(&appliance, &flipped, options.clone()), "the archive cannot be read: nothing in it was looked at"),
+    ] {
+        for name in ["head", "receipt", "as-of"] {
+            let found = check(&report, name, None);
+            assert_eq!((found.verdict, found.detail.as_str()), (Verdict::NotChecked, why));
+        }
+        assert!(!text::render(&report).contains("not checked: nothing"));
+    }
+    // Nothing is listed that was not given.
+    let report = run(&appliance, &flipped, Options::default());
+    assert_eq!(with_verdict(&report, Verdict::NotChecked), ["genesis"]);
+    assert!(text::render(&report).ends_with("\nnot checked: 1 of 2 checks, see the table\n"));
 }
 
 #[test]

@@ -206,12 +206,14 @@ impl Anchors<'_> {
     pub(crate) fn check_receipts(&mut self, receipts: &[KnownReceipt], threads: usize, checks: &mut Checks) {
         let proofs = parallel::map(threads, receipts.len(), |at| self.prove(&receipts[at].receipt));
         let mut passed: BTreeMap<&Origin, u64> = BTreeMap::new();
+        let mut left_out: BTreeMap<&Origin, u64> = BTreeMap::new();
         let mut listed = Checks::default();
-        let mut unlisted: BTreeMap<&Origin, (u64, Outcome)> = BTreeMap::new();
+        let mut unlisted: BTreeMap<(&Origin, Outcome), u64> = BTreeMap::new();
         for (known, proof) in receipts.iter().zip(proofs) {
             let header = &known.receipt.record.header;
             let before = listed.len();
             match proof {
+                Ok(()) if !self.trails.contains_key(&header.trail) => *left_out.entry(&header.trail).or_default() += 1,
                 Ok(()) if self.check_receipt(known, &mut listed) => *passed.entry(&header.trail).or_default() += 1,
                 Ok(()) => {}
                 Err(problem) => {
@@ -221,20 +223,24 @@ impl Anchors<'_> {
             }
             if listed.len() > LISTED && listed.len() > before {
                 let outcome = listed.pop().map_or(Outcome::Valid, |check| check.outcome);
-                let rest = unlisted.entry(&header.trail).or_insert((0, Outcome::Valid));
-                *rest = (rest.0 + 1, rest.1.max(outcome));
+                *unlisted.entry((&header.trail, outcome)).or_default() += 1;
             }
         }
         for (origin, count) in passed {
-            checks.passed(
-                "receipt",
-                Some(origin),
-                format!("{count} receipts: each record stands where it was promised"),
-            );
+            let detail = format!("{count} receipts: each record stands where it was promised");
+            checks.passed("receipt", Some(origin), detail);
+        }
+        for (origin, count) in left_out {
+            checks.beyond("receipt", Some(origin), format!("{count} receipts: the trail is not in this evidence"));
         }
         checks.append(listed);
-        for (origin, (count, outcome)) in unlisted {
-            checks.failed("receipt", Some(origin), outcome, format!("{count} more receipts do not fit"));
+        for ((origin, outcome), count) in unlisted {
+            let (origin, more) = (Some(origin), format!("{count} more receipts"));
+            match outcome {
+                Outcome::Valid => checks.not_checked("receipt", origin, format!("{more}: a record cannot be read")),
+                Outcome::Incomplete => checks.beyond("receipt", origin, format!("{more} lie beyond the evidence")),
+                outcome => checks.failed("receipt", origin, outcome, format!("{more} do not fit")),
+            }
         }
     }
 
@@ -256,10 +262,9 @@ impl Anchors<'_> {
         let header = &known.receipt.record.header;
         let origin = Some(&header.trail);
         let said = format!("{}: record {} of {}", known.source, header.seq, header.time);
-        let (records, leaf) = match self.trails.get(&header.trail) {
-            Some(facts) => (facts.records, facts.tree.as_ref().map(|tree| tree.leaf(header.seq))),
-            None => (0, Some(None)),
-        };
+        let facts = self.trails.get(&header.trail);
+        let records = facts.map_or(0, |facts| facts.records);
+        let leaf = facts.and_then(|facts| facts.tree.as_ref()).map(|tree| tree.leaf(header.seq));
         match leaf {
             None => {
                 checks.not_checked("receipt", origin, format!("{said}: a record cannot be read"));

@@ -195,11 +195,43 @@ fn many_receipts_are_summed_up() {
         }
     }
     let receipts = KnownReceipt::parse_file("receipts.jsonl", &file).unwrap();
-    let report = run(&appliance, &older, Options { receipts, ..Options::default() });
+    let report = run(&appliance, &older, Options { receipts: receipts.clone(), ..Options::default() });
     assert_eq!(report.exit_code, 20, "{}", text::render(&report));
-    let checks: Vec<_> = report.checks.iter().filter(|check| check.name == "receipt").collect();
-    assert!(checks.len() < 30, "{checks:#?}");
-    assert!(checks[0].detail.starts_with("90 receipts"), "{checks:#?}");
+    let found = receipts_of(&report);
+    assert_eq!(found.len(), 22, "{found:#?}");
+    assert_eq!(found[0], (Verdict::Passed, "90 receipts: each record stands where it was promised"));
+    assert!(found[1..21].iter().all(|(verdict, _)| *verdict == Verdict::NotChecked), "{found:#?}");
+    // Of METRICS, 10 times 9: its checkpoint is of a later size than the evidence.
+    assert_eq!(found[21], (Verdict::NotChecked, "70 more receipts lie beyond the evidence"));
+
+    // A trail that is left out has one line, whatever the number of its receipts.
+    let without = appliance.export(&Export { without: vec![origin(METRICS)], ..Export::default() });
+    let report = run(&appliance, &without, Options { receipts: receipts.clone(), ..Options::default() });
+    assert_eq!(report.exit_code, 20, "{}", text::render(&report));
+    let left_out = (Verdict::NotChecked, "90 receipts: the trail is not in this evidence");
+    assert_eq!(receipts_of(&report)[1..], [left_out]);
+
+    // What contradicts the evidence is counted apart from what lies beyond it.
+    let (one, other) = forked();
+    let forked = |appliance: &Appliance| appliance.receipt(DECISIONS, 5);
+    let mut lines = Vec::new();
+    for _ in 0..30 {
+        lines.extend([forked(&one).to_bytes().unwrap(), b"\n".to_vec()]);
+        lines.extend([other.receipt(DECISIONS, 6).to_bytes().unwrap(), b"\n".to_vec()]);
+    }
+    let receipts = KnownReceipt::parse_file("receipts.jsonl", &lines.concat()).unwrap();
+    let sizes = BTreeMap::from([(origin(DECISIONS), 6)]);
+    let evidence = other.export(&Export { sizes, ..Export::default() });
+    let report = run(&one, &evidence, Options { receipts, ..Options::default() });
+    assert_eq!(report.exit_code, 30, "{}", text::render(&report));
+    let found = receipts_of(&report);
+    assert_eq!(found[20], (Verdict::NotChecked, "20 more receipts lie beyond the evidence"));
+    assert_eq!(found[21], (Verdict::Failed, "20 more receipts do not fit"));
+}
+
+fn receipts_of(report: &Report) -> Vec<(Verdict, &str)> {
+    let found = report.checks.iter().filter(|check| check.name == "receipt");
+    found.map(|check| (check.verdict, check.detail.as_str())).collect()
 }
 
 /// Where the evidence cannot be held against what was given, the report says so.

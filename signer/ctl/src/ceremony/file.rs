@@ -12,12 +12,25 @@ use countersign_trail::keys::Algorithm;
 use countersign_trail::origin::Origin;
 use countersign_trail::sshsig::SshPublicKey;
 use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
 
 use crate::exit::{Outcome, usage};
 use crate::files;
 
 /// The longest ceremony file: 1,024 members with a kilobyte each.
 pub(crate) const MAX_CEREMONY_FILE: usize = 1 << 20;
+
+/// The keys whose value is a list. Anywhere else serde would take a list for a table, its values for
+/// the keys in their order.
+const LISTS: &[&str] = &[
+    "client_roots",
+    "trails",
+    "members",
+    "members.spiffe_ids",
+    "members.ssh_keys",
+    "members.ssh_key_files",
+    "members.grants",
+];
 
 /// A ceremony file.
 #[derive(Debug, Deserialize)]
@@ -121,11 +134,40 @@ impl CeremonyFile {
     /// Reads a ceremony file.
     pub(crate) fn read(path: &Path) -> Outcome<CeremonyFile> {
         let text = files::read_text(path, MAX_CEREMONY_FILE)?;
-        toml::from_str(&text).map_err(|error| {
-            usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
-                .todo("hsm-config/ceremony.example.toml shows every key.")
-        })
+        let refused = |problem: &str| {
+            usage(format!("{}: {problem}", path.display())).todo("hsm-config/ceremony.example.toml shows every key.")
+        };
+        match misplaced_list(&text) {
+            Some(problem) => Err(refused(&problem)),
+            None => toml::from_str(&text).map_err(|error| refused(error.to_string().trim_end())),
+        }
     }
+}
+
+/// What is wrong with the first list that is not the value of one of [`LISTS`], and where it stands.
+fn misplaced_list(text: &str) -> Option<String> {
+    let (key, offset) = list_in_table(DeTable::parse(text).ok()?.get_ref(), "")?;
+    let before = &text[..text.floor_char_boundary(offset)];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let (line, column) = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
+    Some(format!("line {line}, column {column}: {key}: is a list, where a value or a table belongs"))
+}
+
+/// The dotted key of the list, and its byte offset.
+fn list_in_table(table: &DeTable<'_>, before: &str) -> Option<(String, usize)> {
+    table.iter().find_map(|(name, value)| {
+        let key = format!("{before}{}", name.get_ref());
+        match value.get_ref() {
+            DeValue::Array(_) if !LISTS.contains(&key.as_str()) => Some((key, name.span().start)),
+            DeValue::Array(items) => items.iter().find_map(|item| match item.get_ref() {
+                DeValue::Array(_) => Some((key.clone(), item.span().start)),
+                DeValue::Table(inner) => list_in_table(inner, &format!("{key}.")),
+                _ => None,
+            }),
+            DeValue::Table(inner) => list_in_table(inner, &format!("{key}.")),
+            _ => None,
+        }
+    })
 }
 
 impl MemberSection {

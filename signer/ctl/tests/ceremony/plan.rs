@@ -97,6 +97,25 @@ fn what_the_file_gets_wrong_is_named() {
 }
 
 #[test]
+fn a_list_is_no_table() {
+    let belongs = "is a list, where a value or a table belongs";
+    let admin = "[tokens.admin]\nlabel = \"countersign-admin\"\nserial = \"0a\"\n";
+    let listed = "tokens.admin = [\"countersign-admin\", \"0a\"]\n";
+    let at_top = |file: String| format!("{listed}{}", file.replace(admin, ""));
+    refuses(at_top, 64, &["line 1, column 8: tokens.admin: ", belongs, "ceremony.example.toml"]);
+    let record = "[tokens.record]\nlabel = \"countersign-record\"\n";
+    let both = "tokens = [[\"countersign-admin\", \"0a\"], [\"countersign-record\", \"0b\"]]\n";
+    let at_top = |file: String| format!("{both}{}", file.replace(admin, "").replace(record, ""));
+    refuses(at_top, 64, &["line 1, column 1: tokens: ", belongs]);
+    let trail = "[[trails]]\norigin = \"acme.example/metrics\"\nmode = \"batch\"\n";
+    let second =
+        "[[trails]]\norigin = \"acme.example/decisions\"\nmode = \"record\"\nrecord_algorithm = \"ecdsa-p256\"\n";
+    let trails = "trails = [\n  [\"acme.example/metrics\", \"batch\", \"ed25519\"],\n  { origin = \"acme.example/decisions\", mode = \"record\", record_algorithm = \"ed25519\" },\n]\n";
+    let at_top = |file: String| format!("{trails}{}", file.replace(trail, "").replace(second, ""));
+    refuses(at_top, 64, &["line 2, column 3: trails: ", belongs]);
+}
+
+#[test]
 fn both_tokens_must_differ() {
     let file = |text: String| {
         text.replace("countersign-admin", "countersign-record").replace("serial = \"0a\"", "serial = \"0b\"")

@@ -33,19 +33,55 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The table of exit codes in every help text.
-pub(crate) const EXIT_CODES: &str = "\
-Exit codes:
-   0  succeeded
-   1  failed: a file, an input, or an answer of the daemon
-   3  sign: at least one event was refused; the others are signed
-   4  denied: the daemon does not let this identity do it
-   5  the daemon or its HSM is not available; try again
-  20  the trail is older than what was seen of it before
-  30  fork: two histories of one trail that do not fit together
-  40  a signature, proof or commitment does not hold
-  50  a document is not in its format
-  64  wrong usage: command line, profile or ceremony file";
+/// What each exit code means in a command's help text.
+const MEANINGS: [(Exit, &str); 9] = [
+    (Exit::Failed, "failed: a file, an input, or an answer of the daemon"),
+    (Exit::Refused, "sign: at least one event was refused; the others are signed"),
+    (Exit::Denied, "denied: the daemon does not let this identity do it"),
+    (Exit::Unavailable, "the daemon or its HSM is not available; try again"),
+    (Exit::Older, "the trail is older than what was seen of it before"),
+    (Exit::Fork, "fork: two histories of one trail that do not fit together"),
+    (Exit::Tampered, "a signature, proof or commitment does not hold"),
+    (Exit::Malformed, "a document is not in its format, or not what the plan asks for"),
+    (Exit::Usage, "wrong usage: command line, profile or ceremony file"),
+];
+
+/// How commands that work with files alone may end.
+pub(crate) const WITH_FILES: &[Exit] = &[Exit::Failed, Exit::Usage];
+/// How commands that read plan or genesis may end.
+pub(crate) const WITH_DOCUMENTS: &[Exit] = &[Exit::Failed, Exit::Malformed, Exit::Usage];
+/// How commands that sign documents may end.
+pub(crate) const WITH_SIGNATURES: &[Exit] = &[Exit::Failed, Exit::Tampered, Exit::Malformed, Exit::Usage];
+/// How commands that show what the daemon tells may end.
+pub(crate) const WITH_DAEMON: &[Exit] = &[Exit::Failed, Exit::Denied, Exit::Unavailable, Exit::Usage];
+/// How commands that check what the daemon tells may end.
+pub(crate) const WITH_CHECKS: &[Exit] =
+    &[Exit::Failed, Exit::Denied, Exit::Unavailable, Exit::Tampered, Exit::Malformed, Exit::Usage];
+/// How commands that hold heads against those seen before may end.
+pub(crate) const WITH_HEADS: &[Exit] = &[
+    Exit::Failed,
+    Exit::Denied,
+    Exit::Unavailable,
+    Exit::Older,
+    Exit::Fork,
+    Exit::Tampered,
+    Exit::Malformed,
+    Exit::Usage,
+];
+
+/// The table of a command's exit codes, as it stands at the end of the help text.
+pub(crate) fn table(exits: &[Exit]) -> String {
+    let mut text = "Exit codes:\n   0  succeeded".to_owned();
+    for (exit, meaning) in MEANINGS.iter().filter(|(exit, _)| exits.contains(exit)) {
+        text.push_str(&format!("\n  {:>2}  {meaning}", *exit as u8));
+    }
+    text
+}
+
+/// The table of every exit code that there is.
+pub(crate) fn whole_table() -> String {
+    table(&MEANINGS.map(|(exit, _)| exit))
+}
 
 /// Why a command stopped: what happened, to what, and what to do.
 #[derive(Debug)]

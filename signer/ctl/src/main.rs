@@ -6,7 +6,7 @@
 //!
 //! - [`cli`]: the commands and their options. [`exit`]: exit codes and failures.
 //! - [`ceremony`]: plan and genesis. [`sign`]: events in, receipts out. [`audit`]: everything that
-//!   reads. [`generate`]: completions and man pages.
+//!   reads. [`generate`], [`manual`]: completions and man pages.
 //! - [`profile`], [`remote`]: the daemon at the other end and the keys that are believed.
 //! - [`output`], [`progress`], [`files`], [`state`]: tables and JSON, progress, durable writes, and
 //!   what is remembered between runs.
@@ -17,6 +17,8 @@ mod cli;
 mod exit;
 mod files;
 mod generate;
+#[path = "../../verify/src/manual.rs"]
+mod manual;
 mod output;
 mod profile;
 mod progress;

@@ -41,12 +41,40 @@ fn every_help_text_says_how_it_may_end() {
         let output = countersign(&[command, &["--help"][..]].concat());
         let help = text(&output.stdout);
         assert!(output.status.success(), "{command:?}: {help}");
-        assert!(help.contains("Exit codes"), "{command:?} does not say its exit codes");
+        assert!(help.contains("Exit codes:\n   0  "), "{command:?} does not say its exit codes");
+        assert_no_line_is_broken_twice(&help);
         let leaf = command.len() == 2 || !["ceremony"].contains(command.first().unwrap_or(&"ceremony"));
-        assert!(!leaf || help.contains("Examples:") || command.contains(&"fingerprint"), "{command:?} has no example");
+        assert!(!leaf || help.contains("Examples:"), "{command:?} has no example");
         let json = countersign(&[command, &["--json", "--help"][..]].concat());
         assert!(json.status.success(), "{command:?} does not take --json");
     }
+}
+
+/// A line of prose is followed by more of it only where it is full.
+fn assert_no_line_is_broken_twice(help: &str) {
+    let lines: Vec<&str> = help.lines().collect();
+    for pair in lines.windows(2) {
+        let prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+        if prose(pair[0]) && prose(pair[1]) {
+            assert!(pair[0].len() + pair[1].split(' ').next().unwrap_or_default().len() > 98, "{help}");
+        }
+        assert!(pair[0].chars().count() <= 100 || pair[0].starts_with("Usage:"), "{:?} is too long: {help}", pair[0]);
+    }
+}
+
+#[test]
+fn exit_codes_are_those_of_the_command() {
+    let codes = |command: &[&str]| {
+        let help = text(&countersign(&[command, &["--help"][..]].concat()).stdout);
+        let (_, table) = help.split_once("Exit codes:\n").unwrap();
+        table.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect::<Vec<u8>>()
+    };
+    assert_eq!(codes(&[]), [0, 1, 3, 4, 5, 20, 30, 40, 50, 64]);
+    assert_eq!(codes(&["ceremony", "plan"]), [0, 1, 64]);
+    assert_eq!(codes(&["ceremony", "show"]), [0, 1, 50, 64]);
+    assert_eq!(codes(&["trails"]), [0, 1, 4, 5, 64]);
+    assert_eq!(codes(&["record"]), [0, 1, 4, 5, 40, 50, 64]);
+    assert_eq!(codes(&["head"]), [0, 1, 4, 5, 20, 30, 40, 50, 64]);
 }
 
 #[test]
@@ -95,6 +123,8 @@ fn a_man_page_for_every_command() {
         let page =
             std::fs::read_to_string(folder.join(format!("{name}.1"))).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(page.contains(".TH"), "{name} is no man page");
+        assert!(page.contains("\n.SH \"EXIT STATUS\"\n.nf\n"), "{name}: {page}");
+        assert!(*command == ["ceremony"] || page.contains("\n.SH EXAMPLES\n.nf\n"), "{name}: {page}");
     }
 }
 

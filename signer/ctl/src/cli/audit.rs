@@ -13,7 +13,7 @@ use crate::profile::ConnectArgs;
 use crate::remote::origin;
 
 pub(super) const HEAD_HELP: &str = "\
-Heads that were seen are kept under $XDG_STATE_HOME/countersign/<genesis>/heads (~/.local/state by
+Heads that were seen are kept under $XDG_STATE_HOME/countersign/<genesis>/heads (~/.local/state by \
 default). Each new one must be consistent with the last one seen, in whichever direction.
 
 Examples:
@@ -22,21 +22,22 @@ Examples:
 ";
 
 pub(super) const RECORD_HELP: &str = "\
---signed-bytes writes exactly what the HSM signed: in record mode the DSSE pre-authentication encoding
-of the record, in batch mode the text of the checkpoint that covers it. With --signature and the PEM
-of `countersign keys`, stock tools verify it:
+With --json, SEQ and --event-id give the record; the other queries give {\"records\": […], \"more\": …}, \
+where more says whether --limit left records out.
+
+--signed-bytes writes exactly what the HSM signed: in record mode the DSSE pre-authentication encoding of \
+the record, in batch mode the text of the checkpoint that covers it. With --signature and the PEM of \
+`countersign keys`, stock tools verify it, ECDSA P-256 with dgst and Ed25519 with pkeyutl:
   countersign record TRAIL 17 --signed-bytes signed --signature signature
   countersign keys --trail TRAIL --out keys
-  openssl dgst -sha256 -verify keys/KID.pem -signature signature signed              # ECDSA P-256
-  openssl pkeyutl -verify -pubin -inkey keys/KID.pem -rawin -in signed -sigfile signature  # Ed25519
-
-With --json, SEQ and --event-id give the record; the other queries give {\"records\": […], \"more\": …}, where
-more says whether --limit left records out.
+  openssl dgst -sha256 -verify keys/KID.pem -signature signature signed
+  openssl pkeyutl -verify -pubin -inkey keys/KID.pem -rawin -in signed -sigfile signature
 
 Examples:
   countersign record acme.example/gateway/decisions 17
   countersign record acme.example/gateway/decisions --event-id 0198c0de-… --client gateway-eu
-  countersign record acme.example/gateway/decisions --from 2026-01-31T08:00:00Z --to 2026-01-31T09:00:00Z
+  countersign record acme.example/gateway/decisions \\
+      --from 2026-01-31T08:00:00Z --to 2026-01-31T09:00:00Z
 ";
 
 pub(super) const PROOF_HELP: &str = "\
@@ -56,17 +57,19 @@ Examples:
 ";
 
 pub(super) const EXPORT_HELP: &str = "\
-The bundle holds the admin trail always, and is verified offline by countersign-verify. The CSV table is
-for reading, not for proving: every record in it was checked under the trail's signed head, but the
-table carries no signatures. A cell that begins with = + - @ tab, carriage return or ' has a ' in front,
-so that no spreadsheet takes it for a formula. Columns: seq, time, kind, type, category, decision,
-result, client, event_id, leaf_hash, prev, kids, links, parts, body, then the facts from occurred_at to
-attributes, the subject from actor_id to subject_attributes, reviewers. Contents of request and response
-are never in it.
+The bundle holds the admin trail always, and is verified offline by countersign-verify.
+
+The CSV table is for reading, not for proving: every record in it was checked under the trail's signed \
+head, but the table carries no signatures. A cell that begins with = + - @ tab, carriage return or ' has \
+a ' in front, so that no spreadsheet takes it for a formula. Columns: seq, time, kind, type, category, \
+decision, result, client, event_id, leaf_hash, prev, kids, links, parts, body, then the facts from \
+occurred_at to attributes, the subject from actor_id to subject_attributes, reviewers. Contents of \
+request and response are never in it.
 
 Examples:
   countersign export --out evidence.zip
-  countersign export --out evidence.zip --trail acme.example/gateway/decisions --withhold request --withhold response
+  countersign export --out evidence.zip --trail acme.example/gateway/decisions \\
+      --withhold request --withhold response
   countersign export --csv decisions.csv --trail acme.example/gateway/decisions
 ";
 

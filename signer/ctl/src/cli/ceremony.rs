@@ -5,21 +5,22 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use countersign_trail::id::MemberId;
 
-use crate::exit::EXIT_CODES;
+use super::with_codes;
+use crate::exit::{WITH_DOCUMENTS, WITH_FILES, WITH_SIGNATURES};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CeremonyCommand {
     /// Write the plan, from a ceremony file, for people to review.
-    #[command(after_help = PLAN_HELP)]
+    #[command(after_help = with_codes(PLAN_HELP, WITH_FILES))]
     Plan(PlanArgs),
     /// Show a plan or a genesis document, decoded.
-    #[command(after_help = SHOW_HELP)]
+    #[command(after_help = with_codes(SHOW_HELP, WITH_DOCUMENTS))]
     Show(ShowArgs),
     /// Show the genesis document and sign it with a person's SSH key.
-    #[command(after_help = SIGN_HELP)]
+    #[command(after_help = with_codes(SIGN_HELP, WITH_SIGNATURES))]
     Sign(CeremonySignArgs),
     /// Print the genesis fingerprint, the one thing that an auditor pins.
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = with_codes(FINGERPRINT_HELP, WITH_DOCUMENTS))]
     Fingerprint(FingerprintArgs),
 }
 
@@ -30,30 +31,32 @@ Examples:
   countersign ceremony plan --file ceremony.toml --out plan.json
   countersign ceremony plan --file ceremony.toml --out plan.json \\
       --admin-serial 3f1c --record-serial 9b07
-
-Exit codes: 0 succeeded, 1 failed, 64 the ceremony file is wrong.";
+";
 
 const SHOW_HELP: &str = "\
 Examples:
   countersign ceremony show plan.json
   countersign ceremony show genesis.json --plan plan.json
-
-Exit codes: 0 succeeded, 1 failed, 50 the file is no such document, or not what the plan asks for.";
+";
 
 const SIGN_HELP: &str = "\
-The document is parsed strictly, its keys' proofs are checked, and it is held against the plan; what
-was decoded is what is signed, through `ssh-keygen -Y sign`: so a key file with or without a
-passphrase, a key in ssh-agent (give its .pub file) and a FIDO security key all work. The signature
-is verified before the command says that it is done. It is the same as
+The document is parsed strictly, its keys' proofs are checked, and it is held against the plan; what was \
+decoded is what is signed, through `ssh-keygen -Y sign`: so a key file with or without a passphrase, a \
+key in ssh-agent (give its .pub file) and a FIDO security key all work. The signature is verified before \
+the command says that it is done. It is the same as
   ssh-keygen -Y sign -f KEY -n genesis@countersign genesis.json
 
 Examples:
   countersign ceremony sign genesis.json --plan plan.json --key ~/.ssh/id_ed25519
   countersign ceremony sign genesis.json --plan plan.json --key ~/.ssh/id_ed25519_sk.pub
   countersign ceremony sign genesis.json --member alice --key alice.key --yes
+";
 
-Exit codes: 0 signed, 1 failed, 40 the signature does not verify, 50 the genesis is not in its format
-or not what the plan asks for, 64 wrong usage.";
+const FINGERPRINT_HELP: &str = "\
+Examples:
+  countersign ceremony fingerprint genesis.json
+  countersign ceremony fingerprint genesis.json --plan plan.json
+";
 
 /// Options of `ceremony plan`.
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ use countersign_trail::origin::Origin;
 
 pub(crate) use self::audit::{ExportArgs, HeadArgs, KeysArgs, MAX_LIMIT, OverviewArgs, ProofArgs, RecordArgs};
 pub(crate) use self::ceremony::{CeremonyCommand, CeremonySignArgs, FingerprintArgs, PlanArgs, ShowArgs};
-use crate::exit::EXIT_CODES;
+use crate::exit::{Exit, WITH_CHECKS, WITH_DAEMON, WITH_FILES, WITH_HEADS, WITH_SIGNATURES, table, whole_table};
 use crate::profile::ConnectArgs;
 use crate::remote::origin;
 
@@ -32,7 +32,7 @@ Examples:
 /// Signs AI decisions into a trail that anyone can verify, and reads what was signed.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = with_codes(ABOUT))]
+#[command(after_help = format!("{ABOUT}\n{}", whole_table()))]
 pub(crate) struct Cli {
     /// Print JSON instead of text for people; a failure is JSON on standard error.
     #[arg(long, global = true)]
@@ -41,15 +41,15 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// A help text with the table of exit codes below it.
-fn with_codes(text: &str) -> String {
-    format!("{text}\n{EXIT_CODES}")
+/// A help text with the table of the command's exit codes below it.
+fn with_codes(text: &str, exits: &[Exit]) -> String {
+    format!("{text}\n{}", table(exits))
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// The first ceremony: write, review and sign its documents.
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = table(WITH_SIGNATURES))]
     Ceremony {
         #[command(subcommand)]
         command: CeremonyCommand,
@@ -58,55 +58,56 @@ pub(crate) enum Command {
     #[command(after_help = SIGN_HELP)]
     Sign(SignArgs),
     /// List the trails, as the daemon tells it.
-    #[command(after_help = with_codes("Examples:\n  countersign trails\n  countersign trails --json\n"))]
+    #[command(after_help = with_codes("Examples:\n  countersign trails\n  countersign trails --json\n", WITH_DAEMON))]
     Trails(OverviewArgs),
     /// Fetch a trail's newest signed checkpoint and check it against the last one seen.
-    #[command(after_help = with_codes(audit::HEAD_HELP))]
+    #[command(after_help = with_codes(audit::HEAD_HELP, WITH_HEADS))]
     Head(HeadArgs),
     /// Show records, decoded and checked.
-    #[command(after_help = with_codes(audit::RECORD_HELP))]
+    #[command(after_help = with_codes(audit::RECORD_HELP, WITH_CHECKS))]
     Record(RecordArgs),
     /// Fetch the proof of one record, verified, to be checked alone and offline.
-    #[command(after_help = with_codes(audit::PROOF_HELP))]
+    #[command(after_help = with_codes(audit::PROOF_HELP, WITH_CHECKS))]
     Proof(ProofArgs),
     /// List every public key that ever was, or write them for other tools.
-    #[command(after_help = with_codes(audit::KEYS_HELP))]
+    #[command(after_help = with_codes(audit::KEYS_HELP, WITH_CHECKS))]
     Keys(KeysArgs),
     /// Export the evidence bundle, or one trail as CSV.
-    #[command(after_help = with_codes(audit::EXPORT_HELP))]
+    #[command(after_help = with_codes(audit::EXPORT_HELP, WITH_CHECKS))]
     Export(ExportArgs),
     /// Show what the daemon is doing.
-    #[command(after_help = with_codes("Examples:\n  countersign status\n  countersign status --json\n"))]
+    #[command(after_help = with_codes("Examples:\n  countersign status\n  countersign status --json\n", WITH_DAEMON))]
     Status(OverviewArgs),
     /// Print the completions of a shell.
-    #[command(
-        after_help = "Examples:\n  countersign completions bash > /etc/bash_completion.d/countersign\n\nExit codes: 0 succeeded, 1 failed, 64 wrong usage."
-    )]
+    #[command(after_help = with_codes(COMPLETIONS_HELP, WITH_FILES))]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
     /// Write the man pages, one for each command.
-    #[command(
-        after_help = "Examples:\n  countersign man /usr/local/share/man/man1\n\nExit codes: 0 succeeded, 1 failed, 64 wrong usage."
-    )]
+    #[command(after_help = with_codes("Examples:\n  countersign man /usr/local/share/man/man1\n", WITH_FILES))]
     Man {
         /// The folder to write them to.
         folder: PathBuf,
     },
 }
 
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  countersign completions bash > /etc/bash_completion.d/countersign
+";
+
 const SIGN_HELP: &str = "\
-Each line is one event in JSON: event_id, type, category, decision, result, facts, subject, review,
-request, response, links, with the names of the API's fields. Lines go over one stream in batches;
-every answer is checked against what was sent (commitments, identity, time, signature or proof) before
-its receipt is written. A line without event_id gets one. To send a file again after a failure is
-safe if its lines have event_ids: what was signed already gives the identical answer. The newest receipt
-of each trail is kept under $XDG_STATE_HOME/countersign/<genesis>/receipts (~/.local/state by default)
-and goes out with the next run: a daemon that lost records meanwhile is found out (HEAD_MISMATCH).
+Each line is one event in JSON: event_id, type, category, decision, result, facts, subject, review, \
+request, response, links, with the names of the API's fields. Lines go over one stream in batches; every \
+answer is checked against what was sent (commitments, identity, time, signature or proof) before its \
+receipt is written. A line without event_id gets one. To send a file again after a failure is safe if \
+its lines have event_ids: what was signed already gives the identical answer. The newest receipt of each \
+trail is kept under $XDG_STATE_HOME/countersign/<genesis>/receipts (~/.local/state by default) and goes \
+out with the next run: a daemon that lost records meanwhile is found out (HEAD_MISMATCH).
 
 Examples:
-  countersign sign --trail acme.example/gateway/decisions events.jsonl --receipts receipts.jsonl
+  countersign sign --trail acme.example/gateway/decisions events.jsonl --receipts r.jsonl
   tail -f events.jsonl | countersign sign --trail acme.example/gateway/decisions --batch 1 -
 
 Exit codes:

@@ -1,6 +1,7 @@
 //! `countersign-verify`: verifies evidence offline. See the library for what is checked.
 
 mod cli;
+mod manual;
 
 use std::process::ExitCode;
 

@@ -153,4 +153,73 @@ fn one_record_alone() {
     assert_eq!(run("4.json", &vkey(DECISIONS)).0, 40);
     assert_eq!(run("4.tlog-proof", &vkey(METRICS)).0, 50);
     assert_eq!(run("4.json", "no vkey").0, 64);
+    let json = |record: &str| {
+        let key = vkey(METRICS);
+        let args = ["record", "--proof", "4.tlog-proof", "--record", record, "--vkey", &key, "--json"];
+        let (code, out, _) = folder.run(&args);
+        (code, serde_json::from_str::<serde_json::Value>(&out).unwrap())
+    };
+    let (code, report) = json("4.json");
+    assert_eq!((code, &report["exit_code"], &report["outcome"]), (0, &0.into(), &"valid".into()));
+    assert_eq!((&report["proven"]["trail"], &report["proven"]["seq"]), (&METRICS.into(), &"4".into()));
+    let (code, report) = json("3.json");
+    assert_eq!((code, &report["exit_code"], &report["proven"]), (40, &40.into(), &serde_json::Value::Null));
+    assert!(report["summary"].as_str().unwrap().starts_with("TAMPERED: the record is 3 of"), "{report}");
+}
+
+#[test]
+fn the_fingerprint_may_stand_in_a_file() {
+    let folder = Folder::new();
+    let fingerprint = folder.appliance.fingerprint().to_string();
+    folder.write("genesis.fingerprint", format!("{fingerprint}\n").as_bytes());
+    assert_eq!(folder.run(&["evidence.zip", "--genesis", "genesis.fingerprint"]).0, 0);
+    folder.write("other", b"no fingerprint");
+    let refused = |genesis: &str| {
+        let (code, out, err) = folder.run(&["evidence.zip", "--genesis", genesis]);
+        assert_eq!((code, out.as_str()), (64, ""), "{genesis}");
+        err
+    };
+    assert!(refused("other").contains("nor a file that holds one"), "{}", refused("other"));
+    assert!(refused("none").contains("cannot read none"), "{}", refused("none"));
+    let upper = fingerprint.to_uppercase();
+    assert!(refused(&upper).contains("in lower case"), "{}", refused(&upper));
+}
+
+#[test]
+fn a_failure_is_json_where_json_is_asked_for() {
+    let folder = Folder::new();
+    let (code, out, err) = folder.run(&["none.zip", "--json"]);
+    let failure: serde_json::Value = serde_json::from_str(&err).unwrap();
+    assert_eq!((code, out.as_str(), &failure["exit_code"]), (64, "", &64.into()));
+    assert!(failure["error"].as_str().unwrap().starts_with("cannot read none.zip: "), "{failure}");
+}
+
+#[test]
+fn completions_of_every_shell() {
+    let folder = Folder::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let (code, script, _) = folder.run(&["completions", shell]);
+        assert_eq!(code, 0, "{shell}");
+        assert!(script.contains("genesis") && script.contains("vkey"), "{shell} lacks options");
+    }
+    folder.write("completions", folder.run(&["completions", "bash"]).1.as_bytes());
+    let parses = Command::new("bash").arg("-n").arg(folder.path("completions")).status().unwrap();
+    assert!(parses.success(), "bash does not parse its completions");
+}
+
+#[test]
+fn a_man_page_for_every_command() {
+    let folder = Folder::new();
+    let (code, out, _) = folder.run(&["man", "man1"]);
+    assert_eq!((code, out.as_str()), (0, "man1/countersign-verify.1\nman1/countersign-verify-record.1\n"));
+    for (command, codes) in [(&[] as &[&str], 8), (&["record"], 4)] {
+        let name = [&["countersign-verify"], command].concat().join("-");
+        let page = std::fs::read_to_string(folder.path(&format!("man1/{name}.1"))).unwrap();
+        let (_, status) = page.split_once("\n.SH \"EXIT STATUS\"\n.nf\n").unwrap_or_else(|| panic!("{page}"));
+        assert_eq!(status.lines().take_while(|line| *line != ".fi").count(), codes, "{page}");
+        assert!(page.contains(".TH") && page.contains("\n.SH EXAMPLES\n.nf\n"), "{page}");
+        // The help text has the same.
+        let help = folder.run(&[command, &["--help"]].concat()).1;
+        assert!(help.contains("\nExamples:\n") && help.contains("\nExit codes:\n   0  valid"), "{help}");
+    }
 }

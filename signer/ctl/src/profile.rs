@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use countersign_client::Connection;
 use countersign_trail::hash::Hash;
 use serde::Deserialize;
@@ -21,7 +22,8 @@ const MAX_PEM_LEN: usize = 1 << 20;
 pub(crate) struct ConnectArgs {
     /// Profile (TOML) with endpoint, server_name, ca, certificate, key, genesis; paths in it are
     /// relative to its folder.
-    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_PROFILE")]
+    // An empty variable is one that is not set.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_PROFILE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(crate) profile: Option<PathBuf>,
     /// The daemon: https://HOST:PORT.
     #[arg(long, value_name = "URL")]
@@ -84,7 +86,7 @@ impl ConnectArgs {
 
     /// The profile file, its paths made relative to where we are.
     fn file(&self) -> Outcome<ProfileFile> {
-        let Some(path) = &self.profile else {
+        let Some(path) = self.profile.as_ref().filter(|path| !path.as_os_str().is_empty()) else {
             return Ok(ProfileFile::default());
         };
         let text = files::read_text(path, MAX_PROFILE_LEN)?;
@@ -131,6 +133,9 @@ fn missing(name: &str) -> crate::exit::Failure {
 fn fingerprint(text: &str) -> Outcome<Hash> {
     if let Ok(hash) = text.parse() {
         return Ok(hash);
+    }
+    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(usage(format!("genesis {text:?}: write the 64 digits of a fingerprint in lower case")));
     }
     let wrong = |problem: String| {
         usage(format!("genesis {text:?} is neither a fingerprint nor a file that holds one: {problem}"))

@@ -23,6 +23,10 @@ const ERROR_DOMAIN: &str = "countersign";
 /// The longest answer, in bytes: a page of records with their parts.
 const MAX_ANSWER_LEN: usize = 64 << 20;
 
+/// What rustls says of a certificate that is not signed by --ca, or not of --server-name: no later try
+/// will be better.
+const NOT_OUR_DAEMON: [&str; 3] = ["UnknownIssuer", "BadSignature", "not valid for name"];
+
 /// A connected daemon.
 pub(crate) struct Remote {
     /// Reads trails, proofs and keys.
@@ -188,6 +192,10 @@ fn todo_of(reason: &str) -> Option<&'static str> {
 pub(crate) fn of_client(error: ClientError) -> Failure {
     match error {
         ClientError::Config(error) => usage(error.to_string()),
+        ClientError::Connect { endpoint, problem, .. } if NOT_OUR_DAEMON.iter().any(|why| problem.contains(why)) => {
+            usage(format!("what answers at {endpoint} is not the daemon that was set up: {problem}"))
+                .todo("Check --ca (the authorities of the daemon's certificate) and --server-name.")
+        }
         ClientError::Connect { endpoint, problem, .. } => {
             Failure::new(Exit::Unavailable, format!("cannot connect to {endpoint}: {problem}"))
                 .todo("Check that the daemon runs there, and --ca, --server-name, --certificate and --key.")

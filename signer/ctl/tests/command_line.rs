@@ -139,6 +139,10 @@ fn what_is_missing_for_a_connection_is_named() {
     };
     let (code, message) = run("");
     assert!(code == 64 && message.contains("endpoint is not set") && message.contains("--endpoint"), "{message}");
+    let mut unset = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    let unset = unset.arg("trails").env("COUNTERSIGN_PROFILE", "").output().unwrap();
+    assert_eq!(unset.status.code(), Some(64));
+    assert!(text(&unset.stderr).contains("endpoint is not set"), "{}", text(&unset.stderr));
     let (code, message) = run("endpoint = \"https://127.0.0.1:1\"");
     assert!(code == 64 && message.contains("ca is not set"), "{message}");
     let (code, message) = run("endpiont = \"x\"");
@@ -172,6 +176,10 @@ fn a_daemon_that_is_not_there_is_unavailable() {
     let wrong = countersign(&["sign", "--profile", profile, "--trail", "acme.example/a", "--genesis", "12", "-"]);
     assert_eq!(wrong.status.code(), Some(64));
     assert!(text(&wrong.stderr).contains("64 lower-case hexadecimal digits"));
+    let upper = "AB".repeat(32);
+    let wrong = countersign(&["sign", "--profile", profile, "--trail", "acme.example/a", "--genesis", &upper, "-"]);
+    assert_eq!(wrong.status.code(), Some(64));
+    assert!(text(&wrong.stderr).contains("in lower case"), "{}", text(&wrong.stderr));
 }
 
 #[test]

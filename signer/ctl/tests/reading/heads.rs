@@ -1,6 +1,7 @@
 //! `countersign head`: every head is held against the last one seen, in both directions.
 
 use crate::common::ceremony::{DECISIONS, METRICS};
+use crate::listener::Pki;
 use crate::stage::{Stage, names_ending};
 
 #[test]
@@ -65,6 +66,17 @@ fn only_the_key_of_the_genesis_signs_heads() {
     stage.daemon.change(METRICS, |trail| trail.head_kid = foreign);
     stage.countersign(&["head", METRICS]).refused(40, &["the checkpoint of acme.example/metrics is not believed"]);
     assert!(!stage.heads().exists());
+}
+
+/// No later try helps against a wrong set-up: it is not what is called unavailable.
+#[test]
+fn a_daemon_with_a_foreign_certificate_is_a_wrong_set_up() {
+    let stage = Stage::new(1);
+    stage
+        .countersign(&["head", METRICS, "--server-name", "other"])
+        .refused(64, &["https://localhost:", "--server-name"]);
+    std::fs::write(stage.path("ca.pem"), Pki::new().ca()).unwrap();
+    stage.countersign(&["head", METRICS]).refused(64, &["https://localhost:", "invalid peer certificate", "--ca"]);
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn check_proofs(stage: &Stage, trail: &str) {
     let vkey = vkeys.lines().find(|line| line.starts_with(&format!("{trail}+"))).unwrap();
     let at = |name: &str| stage.folder.join(name);
     for seq in [0, 1, 255, 256, 1_024, EVENTS as u64] {
-        let mut proof = stage.countersign("auditor-1", &["proof", trail, &seq.to_string(), "--out"]);
+        let mut proof = stage.countersign("auditor-1", &["proof", trail, &seq.to_string(), "--force", "--out"]);
         done(proof.arg(at("proof")).arg("--record").arg(at("record")));
         let mut check = stage.binaries.command("countersign-verify");
         check.args(["record", "--vkey", vkey, "--proof"]).arg(at("proof")).arg("--record").arg(at("record"));

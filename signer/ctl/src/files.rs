@@ -23,11 +23,17 @@ pub(crate) fn read_text(path: &Path, max: usize) -> Outcome<String> {
     String::from_utf8(read(path, max)?).map_err(|_| failed(format!("{} is not UTF-8 text", path.display())))
 }
 
+/// Refuses a name that a file has already, unless it may be replaced.
+pub(crate) fn must_be_free(path: &Path, replace: bool) -> Outcome {
+    if !replace && path.exists() {
+        return Err(failed(format!("{} exists", path.display())).todo("Give --force to replace it, or another name."));
+    }
+    Ok(())
+}
+
 /// Writes a new file and its folder entry durably. An existing one is kept, unless `replace`.
 pub(crate) fn write(path: &Path, bytes: &[u8], replace: bool) -> Outcome {
-    if !replace && path.exists() {
-        return Err(failed(format!("{} exists", path.display())).todo("Give --force to replace it, or another --out."));
-    }
+    must_be_free(path, replace)?;
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -14,6 +14,7 @@ use super::export::Partial;
 use super::{flat, stored};
 use crate::cli::ExportArgs;
 use crate::exit::{Exit, Failure, Outcome, failed, usage};
+use crate::files;
 use crate::output::{Output, fields};
 use crate::progress::Progress;
 use crate::remote::Remote;
@@ -38,9 +39,7 @@ pub(crate) async fn run(args: &ExportArgs, out: &Path, output: Output) -> Outcom
         return Err(usage("--withhold goes with --out: the table never holds request or response")
             .todo("Leave --withhold out."));
     }
-    if out.exists() && !args.force {
-        return Err(failed(format!("{} exists", out.display())).todo("Give --force to replace it, or another --csv."));
-    }
+    files::must_be_free(out, args.force)?;
     let mut remote = Remote::connect(&args.connect).await?;
     let trust = remote.trust().await?;
     let head = remote.head(&trust, trail).await?;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::csv;
 use crate::cli::ExportArgs;
-use crate::exit::{Outcome, failed, usage};
+use crate::exit::{Outcome, usage};
 use crate::files;
 use crate::output::{Output, fields};
 use crate::progress::Progress;
@@ -30,6 +30,10 @@ struct View {
 
 /// `countersign export`.
 pub(crate) async fn run(args: &ExportArgs, output: Output) -> Outcome {
+    if [&args.out, &args.csv].into_iter().flatten().any(|path| path.as_os_str() == "-") {
+        return Err(usage("what is exported cannot go to standard output: it gets its name when it is whole")
+            .todo("Give the name of a file."));
+    }
     match (&args.out, &args.csv) {
         (Some(out), None) => bundle(args, out, output).await,
         (None, Some(out)) => csv::run(args, out, output).await,
@@ -39,9 +43,7 @@ pub(crate) async fn run(args: &ExportArgs, output: Output) -> Outcome {
 }
 
 async fn bundle(args: &ExportArgs, out: &Path, output: Output) -> Outcome {
-    if out.exists() && !args.force {
-        return Err(failed(format!("{} exists", out.display())).todo("Give --force to replace it, or another --out."));
-    }
+    files::must_be_free(out, args.force)?;
     let mut remote = Remote::connect(&args.connect).await?;
     let withheld: Vec<String> = args.withhold.iter().map(ToString::to_string).collect();
     let request =

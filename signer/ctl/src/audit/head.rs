@@ -22,13 +22,16 @@ struct View {
 
 /// Fetches a trail's newest checkpoint, verifies it, and holds it against the last one seen.
 pub(crate) async fn run(args: &HeadArgs, output: Output) -> Outcome {
+    if let Some(out) = &args.out {
+        files::must_be_free(out, args.force)?;
+    }
     let mut remote = Remote::connect(&args.connect).await?;
     let trust = remote.trust().await?;
     let head = remote.head(&trust, &args.trail).await?;
     let heads = Heads::open(trust.state.fingerprint)?;
     let seen = heads.check(&mut remote, &trust, &args.trail, &head).await?;
     if let Some(out) = &args.out {
-        files::write(out, &head.to_bytes(), true)?;
+        files::write(out, &head.to_bytes(), args.force)?;
     }
     let view = View {
         trail: args.trail.to_string(),

@@ -49,18 +49,18 @@ pub(crate) async fn run(args: &KeysArgs, output: Output) -> Outcome {
     let answer = remote.audit.list_keys(request).await.map_err(|status| of_status(&status))?;
     let views = answer.into_inner().keys.iter().map(|key| view(key, trust.as_ref())).collect::<Outcome<Vec<View>>>()?;
     if let Some(folder) = &args.out {
-        write_all(folder, &views)?;
+        write_all(folder, &views, args.force)?;
     }
     if args.pem {
-        return output.raw(views.iter().map(|view| view.key.pem()).collect::<String>().as_bytes());
+        let pems: Vec<String> = views.iter().map(|view| view.key.pem()).collect();
+        return output.show(&pems, |pems| pems.concat());
     }
     if args.jwks {
         return output.line(&serde_json::to_string_pretty(&jwks(&views)).map_err(|error| failed(error.to_string()))?);
     }
     if args.vkey {
-        let lines: String =
-            views.iter().filter_map(|view| view.vkey.as_ref()).map(|line| format!("{line}\n")).collect();
-        return output.raw(lines.as_bytes());
+        let lines: Vec<&String> = views.iter().filter_map(|view| view.vkey.as_ref()).collect();
+        return output.show(&lines, |lines| lines.iter().map(|line| format!("{line}\n")).collect());
     }
     output.show(&views, |views| text(views))
 }
@@ -114,18 +114,22 @@ fn jwks(views: &[View]) -> Value {
     json!({ "keys": keys.into_values().collect::<Vec<_>>() })
 }
 
-/// `<kid>.pem` for each key, `jwks.json` and `vkeys.txt`, as in an evidence bundle.
-fn write_all(folder: &std::path::Path, views: &[View]) -> Outcome {
-    fs::create_dir_all(folder).map_err(|error| files::io("make the folder", folder, &error))?;
-    for view in views {
-        files::write(&folder.join(format!("{}.pem", view.kid)), view.key.pem().as_bytes(), true)?;
-    }
+/// `<kid>.pem` for each key, `jwks.json` and `vkeys.txt`, as in an evidence bundle: all of them, or
+/// none where one exists that may not be replaced.
+fn write_all(folder: &std::path::Path, views: &[View], replace: bool) -> Outcome {
+    let pem = |view: &View| (format!("{}.pem", view.kid), view.key.pem().into_bytes());
+    let mut written: Vec<(String, Vec<u8>)> = views.iter().map(pem).collect();
     let set = jcs::to_canonical(&jwks(views)).map_err(|error| failed(error.to_string()))?;
-    files::write(&folder.join("jwks.json"), &set, true)?;
+    written.push(("jwks.json".to_owned(), set));
     let mut lines: Vec<&str> = views.iter().filter_map(|view| view.vkey.as_deref()).collect();
     lines.sort_unstable();
     let lines: String = lines.into_iter().map(|line| format!("{line}\n")).collect();
-    files::write(&folder.join("vkeys.txt"), lines.as_bytes(), true)
+    written.push(("vkeys.txt".to_owned(), lines.into_bytes()));
+    for (name, _) in &written {
+        files::must_be_free(&folder.join(name), replace)?;
+    }
+    fs::create_dir_all(folder).map_err(|error| files::io("make the folder", folder, &error))?;
+    written.iter().try_for_each(|(name, bytes)| files::write(&folder.join(name), bytes, replace))
 }
 
 fn text(views: &[View]) -> String {

@@ -24,6 +24,9 @@ struct View {
 
 /// Fetches a record and its proof, and verifies both.
 pub(crate) async fn run(args: &ProofArgs, output: Output) -> Outcome {
+    for path in [&args.out, &args.record].into_iter().flatten() {
+        files::must_be_free(path, args.force)?;
+    }
     let mut remote = Remote::connect(&args.connect).await?;
     let trust = remote.trust().await?;
     let request = v1::ListRecordsRequest {
@@ -39,10 +42,10 @@ pub(crate) async fn run(args: &ProofArgs, output: Output) -> Outcome {
     let checked = stored::check(&trust, &args.trail, record)?;
     let proof = stored::prove(&mut remote, &trust, &args.trail, args.seq, checked.leaf).await?;
     if let Some(out) = &args.out {
-        files::write(out, &proof.to_bytes(), true)?;
+        files::write(out, &proof.to_bytes(), args.force)?;
     }
     if let Some(out) = &args.record {
-        files::write(out, &checked.bytes, true)?;
+        files::write(out, &checked.bytes, args.force)?;
     }
     let checkpoint = proof.checkpoint().checkpoint();
     let view = View {

@@ -64,11 +64,16 @@ struct List {
 /// `countersign record`.
 pub(crate) async fn run(args: &RecordArgs, output: Output) -> Outcome {
     let select = select(args)?;
-    let wants_one = args.signed_bytes.is_some() || args.signature.is_some() || args.bytes.is_some();
+    let files = [&args.signed_bytes, &args.signature, &args.bytes];
+    let wants_one = files.into_iter().any(Option::is_some);
+    for path in files.into_iter().flatten() {
+        files::must_be_free(path, args.force)?;
+    }
     let mut remote = Remote::connect(&args.connect).await?;
     let trust = remote.trust().await?;
     let (found, more) = fetch(&mut remote, &trust, args, select).await?;
-    if found.is_empty() {
+    let is_list = args.seq.is_none() && args.event_id.is_none();
+    if found.is_empty() && (wants_one || !is_list) {
         return Err(failed(format!("no such record in {}", args.trail))
             .todo("countersign trails shows the sizes; an event_id belongs to one client (--client)."));
     }
@@ -87,7 +92,7 @@ pub(crate) async fn run(args: &RecordArgs, output: Output) -> Outcome {
         }
         views.push(view(checked, &proof)?);
     }
-    if args.seq.is_some() || args.event_id.is_some() {
+    if !is_list {
         return views.iter().try_for_each(|view| output.show(view, one_text));
     }
     if more && !output.json {
@@ -115,6 +120,11 @@ fn select(args: &RecordArgs) -> Outcome<Select> {
     if given.iter().filter(|given| **given).count() != 1 {
         return Err(usage("which record is not clear")
             .todo("Give exactly one of SEQ, --event-id, --request-id, and a window by --from and --to."));
+    }
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from > to
+    {
+        return Err(usage(format!("--from {from} is after --to {to}")).todo("Exchange the two."));
     }
     Ok(match (&args.seq, &args.event_id, &args.request_id) {
         (Some(seq), _, _) => Select::FromSeq(*seq),
@@ -168,7 +178,7 @@ fn write_files(args: &RecordArgs, trust: &Trust, checked: &Checked, proof: &Tlog
     };
     for (path, bytes) in [(&args.signed_bytes, &signed), (&args.signature, &signature), (&args.bytes, &checked.bytes)] {
         if let Some(path) = path {
-            files::write(path, bytes, true)?;
+            files::write(path, bytes, args.force)?;
         }
     }
     Ok(())

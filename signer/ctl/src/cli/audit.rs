@@ -37,7 +37,7 @@ Examples:
   countersign record acme.example/gateway/decisions 17
   countersign record acme.example/gateway/decisions --event-id 0198c0de-… --client gateway-eu
   countersign record acme.example/gateway/decisions \\
-      --from 2026-01-31T08:00:00Z --to 2026-01-31T09:00:00Z
+      --from 2026-01-31 --to 2026-01-31T09:00:00Z
 ";
 
 pub(super) const PROOF_HELP: &str = "\
@@ -92,6 +92,9 @@ pub(crate) struct HeadArgs {
     /// Write the signed checkpoint here, for countersign-verify --head.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Replace existing files.
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
 }
@@ -118,7 +121,7 @@ pub(crate) struct RecordArgs {
     /// Records with this request_id.
     #[arg(long, value_name = "ID", conflicts_with_all = ["from", "to"])]
     pub(crate) request_id: Option<String>,
-    /// Records at or after this time: YYYY-MM-DDThh:mm:ss[.ffffff]Z.
+    /// Records at or after this time: a day, or YYYY-MM-DDThh:mm:ss[.ffffff]Z.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) from: Option<Timestamp>,
     /// Records before this time.
@@ -136,6 +139,9 @@ pub(crate) struct RecordArgs {
     /// Write the record's exact bytes here; of one record.
     #[arg(long, value_name = "FILE")]
     pub(crate) bytes: Option<PathBuf>,
+    /// Replace existing files.
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
 }
@@ -155,6 +161,9 @@ pub(crate) struct ProofArgs {
     /// Write the record's exact bytes here.
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
+    /// Replace existing files.
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
 }
@@ -171,7 +180,7 @@ pub(crate) struct KeysArgs {
     /// Only keys in force at this sequence number of --trail.
     #[arg(long, value_name = "SEQ", requires = "trail")]
     pub(crate) at_seq: Option<u64>,
-    /// Only keys in force at this time: YYYY-MM-DDThh:mm:ss[.ffffff]Z.
+    /// Only keys in force at this time: a day, or YYYY-MM-DDThh:mm:ss[.ffffff]Z.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) at_time: Option<Timestamp>,
     /// Print them as PEM (SubjectPublicKeyInfo).
@@ -186,6 +195,9 @@ pub(crate) struct KeysArgs {
     /// Write all three forms into this folder.
     #[arg(long, short, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Replace existing files.
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
 }
@@ -216,9 +228,14 @@ pub(crate) struct ExportArgs {
     pub(crate) connect: ConnectArgs,
 }
 
-/// A time in UTC, its fraction of a second filled up to microseconds.
+/// A time in UTC, its fraction of a second filled up to microseconds; or a day, its first moment.
 fn time(text: &str) -> Result<Timestamp, String> {
-    let wrong = || format!("{text:?} is not a time: want YYYY-MM-DDThh:mm:ssZ, with up to six digits of fraction");
+    let wrong = || {
+        format!("{text:?} is not a time: want YYYY-MM-DD or YYYY-MM-DDThh:mm:ssZ, with up to six digits of fraction")
+    };
+    if text.len() == 10 {
+        return format!("{text}T00:00:00.000000Z").parse().map_err(|_| wrong());
+    }
     let body = text.strip_suffix('Z').ok_or_else(wrong)?;
     let (seconds, fraction) = body.split_once('.').unwrap_or((body, "0"));
     if fraction.is_empty() || fraction.len() > 6 {
@@ -238,8 +255,10 @@ mod tests {
             assert_eq!(time(text).unwrap(), full);
         }
         assert_eq!(time("2026-01-31T08:00:00Z").unwrap().to_string(), "2026-01-31T08:00:00.000000Z");
+        assert_eq!(time("2026-01-31").unwrap().to_string(), "2026-01-31T00:00:00.000000Z");
         for text in [
-            "2026-01-31",
+            "2026-02-30",
+            "2026-01-3Z",
             "2026-01-31T08:00:00",
             "2026-01-31T08:00:00.Z",
             "2026-01-31T08:00:00.1234567Z",

@@ -34,11 +34,7 @@ struct Lines {
 impl Lines {
     /// A new file, or an emptied one; `mode` is that of a new one.
     fn create(path: &Path, replace: bool, mode: u32) -> Outcome<Lines> {
-        if !replace && path.exists() {
-            return Err(
-                failed(format!("{} exists", path.display())).todo("Give --force to replace it, or another name.")
-            );
-        }
+        files::must_be_free(path, replace)?;
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path);
         let file = file.map_err(|error| files::io("write", path, &error))?;
         Ok(Lines { path: path.to_owned(), file: BufWriter::with_capacity(1 << 18, file) })

@@ -17,6 +17,11 @@ fn keys_come_in_every_form() {
     assert_eq!(pem.stdout.matches("BEGIN PUBLIC KEY").count(), kids.len());
     let vkeys = stage.countersign(&["keys", "--vkey"]);
     assert_eq!(vkeys.stdout.lines().count(), 3, "two trails and the admin trail: {}", vkeys.stdout);
+    for (form, count) in [("--vkey", 3), ("--pem", kids.len())] {
+        let run = stage.countersign(&["--json", "keys", form]);
+        let json: Vec<String> = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(json.len(), count, "{run:?}");
+    }
     stage.countersign(&["keys", "--out", "keys"]).shows(&all);
     assert_eq!(names_ending(&stage.path("keys"), ".pem").len(), kids.len());
     assert!(stage.path("keys/jwks.json").exists() && stage.path("keys/vkeys.txt").exists());

@@ -60,6 +60,54 @@ fn a_list_that_was_cut_says_so() {
     assert_eq!((&json["records"][0]["record"]["seq"], &json["more"]), (&"3".into(), &false.into()));
 }
 
+#[test]
+fn a_query_without_a_match_is_an_empty_list() {
+    let stage = Stage::new(2);
+    for query in [["--from", "2030-01-01"], ["--request-id", "r-9"]] {
+        let args = [&["record", METRICS], &query[..]].concat();
+        let run = stage.countersign(&args);
+        assert_eq!((run.code, run.stdout.lines().count()), (0, 1), "{run:?}");
+        let run = stage.countersign(&[&args[..], &["--json"]].concat());
+        let json: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(json, serde_json::json!({ "records": [], "more": false }));
+        stage.countersign(&[&args[..], &["--bytes", "bytes"]].concat()).refused(1, &["no such record"]);
+    }
+    stage.countersign(&["record", METRICS, "--event-id", "e-9"]).refused(1, &["no such record"]);
+    let backwards = ["record", METRICS, "--from", "2026-02-01", "--to", "2026-01-31T23:59:59Z"];
+    stage
+        .countersign(&backwards)
+        .refused(64, &["--from 2026-02-01T00:00:00.000000Z is after --to 2026-01-31T23:59:59"]);
+}
+
+#[test]
+fn files_are_replaced_only_where_that_is_asked_for() {
+    let stage = Stage::new(3);
+    let commands: [(&[&str], &str); 6] = [
+        (&["head", METRICS, "--out", "kept"], "kept"),
+        (&["proof", METRICS, "2", "--out", "kept", "--record", "free"], "kept"),
+        (&["proof", METRICS, "2", "--out", "free", "--record", "kept"], "kept"),
+        (&["record", DECISIONS, "2", "--signed-bytes", "kept", "--signature", "free"], "kept"),
+        (&["record", DECISIONS, "2", "--signature", "free", "--bytes", "kept"], "kept"),
+        (&["keys", "--out", "keys"], "keys/vkeys.txt"),
+    ];
+    std::fs::create_dir(stage.path("keys")).unwrap();
+    for (command, kept) in commands {
+        std::fs::write(stage.path(kept), b"mine").unwrap();
+        stage.countersign(command).refused(1, &[&format!("{kept} exists"), "--force"]);
+        assert_eq!(std::fs::read(stage.path(kept)).unwrap(), b"mine");
+        assert!(!stage.path("free").exists() && names_ending(&stage.path("keys"), ".pem").is_empty(), "{command:?}");
+        stage.countersign(&[command, &["--force"]].concat()).shows(&[]);
+        assert_ne!(std::fs::read(stage.path(kept)).unwrap(), b"mine");
+        let _ = std::fs::remove_file(stage.path("free"));
+    }
+    // What is whole only at its end has no place in a pipe.
+    for export in [["--csv", "-"], ["--out", "-"]] {
+        let args = [&["export", "--trail", METRICS], &export[..]].concat();
+        stage.countersign(&args).refused(64, &["cannot go to standard output"]);
+        assert!(!stage.path("-").exists());
+    }
+}
+
 /// The daemon gives record 2 of both trails out changed; every command that reads it says so.
 fn believed_by_none(change: impl Fn(&mut v1::StoredRecord), proof_too: bool) {
     for trail in BOTH {

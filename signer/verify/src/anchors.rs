@@ -15,7 +15,7 @@ use countersign_trail::time::Timestamp;
 
 use crate::exit::Outcome;
 use crate::parallel;
-use crate::report::Checks;
+use crate::report::{Checks, count};
 use crate::trail::TrailFacts;
 
 /// How many checks of one kind are listed one by one when they do not pass.
@@ -137,7 +137,8 @@ impl Anchors<'_> {
             let worst = worst.or_else(|| compared.iter().find(|(_, c)| matches!(c, Compared::Unreadable)));
             match worst.or_else(|| compared.iter().find(|(_, c)| matches!(c, Compared::Beyond(_)))) {
                 None => {
-                    let detail = format!("{} heads in admin records are prefixes of the trail", compared.len());
+                    let one = "head in an admin record is a prefix of the trail";
+                    let detail = count(compared.len(), one, "heads in admin records are prefixes of the trail");
                     checks.passed(name, Some(origin), detail);
                 }
                 Some((at, Compared::Differs(why))) => {
@@ -205,10 +206,11 @@ impl Anchors<'_> {
     /// `receipt`: each record that a gateway was told stands where it was told.
     pub(crate) fn check_receipts(&mut self, receipts: &[KnownReceipt], threads: usize, checks: &mut Checks) {
         let proofs = parallel::map(threads, receipts.len(), |at| self.prove(&receipts[at].receipt));
-        let mut passed: BTreeMap<&Origin, u64> = BTreeMap::new();
-        let mut left_out: BTreeMap<&Origin, u64> = BTreeMap::new();
+        let number = |n| count(n, "receipt", "receipts");
+        let mut passed: BTreeMap<&Origin, usize> = BTreeMap::new();
+        let mut left_out: BTreeMap<&Origin, usize> = BTreeMap::new();
         let mut listed = Checks::default();
-        let mut unlisted: BTreeMap<(&Origin, Outcome), u64> = BTreeMap::new();
+        let mut unlisted: BTreeMap<(&Origin, Outcome), usize> = BTreeMap::new();
         for (known, proof) in receipts.iter().zip(proofs) {
             let header = &known.receipt.record.header;
             let before = listed.len();
@@ -226,16 +228,16 @@ impl Anchors<'_> {
                 *unlisted.entry((&header.trail, outcome)).or_default() += 1;
             }
         }
-        for (origin, count) in passed {
-            let detail = format!("{count} receipts: each record stands where it was promised");
+        for (origin, passed) in passed {
+            let detail = format!("{}: each record stands where it was promised", number(passed));
             checks.passed("receipt", Some(origin), detail);
         }
-        for (origin, count) in left_out {
-            checks.beyond("receipt", Some(origin), format!("{count} receipts: the trail is not in this evidence"));
+        for (origin, left_out) in left_out {
+            checks.beyond("receipt", Some(origin), format!("{}: the trail is not in this evidence", number(left_out)));
         }
         checks.append(listed);
-        for ((origin, outcome), count) in unlisted {
-            let (origin, more) = (Some(origin), format!("{count} more receipts"));
+        for ((origin, outcome), unlisted) in unlisted {
+            let (origin, more) = (Some(origin), count(unlisted, "more receipt", "more receipts"));
             match outcome {
                 Outcome::Valid => checks.not_checked("receipt", origin, format!("{more}: a record cannot be read")),
                 Outcome::Incomplete => checks.beyond("receipt", origin, format!("{more} lie beyond the evidence")),
@@ -321,7 +323,7 @@ impl Anchors<'_> {
     /// `links`: each linked record in the evidence has the leaf hash that the link names.
     pub(crate) fn check_links(&self, checks: &mut Checks) {
         for (origin, facts) in self.trails.iter().filter(|(_, facts)| !facts.links.is_empty()) {
-            let (mut same, mut outside) = (0u64, 0u64);
+            let (mut same, mut outside) = (0usize, 0usize);
             let mut wrong = None;
             for (seq, link) in &facts.links {
                 let target = self.trails.get(&link.trail).and_then(|facts| facts.tree.as_ref());
@@ -340,10 +342,15 @@ impl Anchors<'_> {
             match (wrong, outside) {
                 (Some(wrong), _) => checks.failed("links", Some(origin), Outcome::Tampered, wrong),
                 (None, 0) => {
-                    checks.passed("links", Some(origin), format!("{same} links lead to the records that they name"))
+                    let (one, many) =
+                        ("link leads to the record that it names", "links lead to the records that they name");
+                    checks.passed("links", Some(origin), count(same, one, many));
                 }
                 (None, _) => {
-                    let why = format!("{outside} of {} links lead outside the evidence", facts.links.len());
+                    let why = format!(
+                        "{outside} of {} outside the evidence",
+                        count(facts.links.len(), "link leads", "links lead")
+                    );
                     checks.not_checked("links", Some(origin), why);
                 }
             }

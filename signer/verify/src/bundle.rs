@@ -10,7 +10,7 @@ use countersign_trail::hash::Hash;
 use countersign_trail::origin::Origin;
 
 use crate::exit::Outcome;
-use crate::report::Checks;
+use crate::report::{Checks, count};
 
 /// Lengths in bytes of the two zip headers without the name, and where a CRC-32 stands in each
 /// (APPNOTE 4.3.7, 4.3.12).
@@ -149,7 +149,8 @@ impl<'a> Bundle<'a> {
     /// origin the trails' order among themselves is not checked.
     pub(crate) fn check_layout(&self, admin: Option<&Origin>, checks: &mut Checks) {
         if let Some(name) = self.foreign.first() {
-            let problem = format!("{} files are none of a bundle, the first is {name}", self.foreign.len());
+            let files = count(self.foreign.len(), "file is none of a bundle", "files are none of a bundle");
+            let problem = format!("{files}, the first is {name}");
             checks.failed("layout", None, Outcome::Malformed, problem);
             return;
         }

@@ -8,7 +8,7 @@ use countersign_trail::time::Timestamp;
 
 use crate::exit::Outcome;
 use crate::records::TileFacts;
-use crate::report::Checks;
+use crate::report::{Checks, count};
 use crate::tally::{Failure, Tally};
 
 /// How many gaps are named in a check's detail.
@@ -101,7 +101,7 @@ impl Walk {
         if self.silence.first().is_some() || self.gaps.is_empty() {
             let detail = match self.silence.passed() {
                 0 => "no gap".to_owned(),
-                beats => format!("no gap; {beats} heartbeats"),
+                beats => format!("no gap; {}", count(beats, "heartbeat", "heartbeats")),
             };
             self.silence.report(name, origin, detail, checks);
             return;

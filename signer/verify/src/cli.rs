@@ -42,7 +42,7 @@ Examples:
 Exit codes:
    0  valid, proven from the pinned genesis on
   10  consistent, but not anchored: no --genesis says whose it is
-  15  valid with reservations: a gap in service
+  15  valid with reservations: a stretch of time without service
   20  incomplete, or older than asked
   30  a fork: two histories that do not fit together
   40  tampered, or a signature that does not hold

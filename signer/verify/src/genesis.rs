@@ -7,7 +7,7 @@ use countersign_trail::hash::Hash;
 
 use crate::bundle::Bundle;
 use crate::exit::Outcome;
-use crate::report::{BrokenRecord, Checks};
+use crate::report::{BrokenRecord, Checks, count};
 
 /// Why nothing is checked that needs a key.
 pub(crate) const NO_KEY: &str = "the genesis does not hold: no key is known";
@@ -57,7 +57,11 @@ fn steps(
     let plan = document(&genesis.plan).ok_or_else(missing)?;
     let plan = Plan::parse(plan).map_err(|error| failed("plan", &error))?;
     let (people, trails) = (plan.administrators().count(), plan.trails.len());
-    checks.passed("plan", None, format!("{people} administrators, {trails} trails, as the genesis names it"));
+    checks.passed(
+        "plan",
+        None,
+        format!("{people} administrators, {}, as the genesis names it", count(trails, "trail", "trails")),
+    );
     // Genesis and plan parse, so what is refused here is what the genesis says of its keys.
     let state = AdminState::begin(fingerprint, bundle);
     let state = state.map_err(|error| failed("genesis-keys", &error))?;
@@ -104,7 +108,10 @@ fn check_document_hashes(bundle: &Bundle<'_>, checks: &mut Checks) {
         Some((hash, bytes)) => {
             Err((Outcome::Tampered, format!("the document named {hash} has SHA-256 {}", Hash::of(bytes))))
         }
-        None => Ok(format!("{} documents, each with the hash that names it", bundle.documents().len())),
+        None => Ok(format!(
+            "{}, each with the hash that names it",
+            count(bundle.documents().len(), "document", "documents")
+        )),
     };
     checks.result("documents", None, result);
 }
@@ -132,7 +139,8 @@ pub(crate) fn replay(
     let signature_refused = matches!(&refused, Some(error) if error.check() == "genesis-signatures");
     match &refused {
         None => {
-            checks.passed("admin-records", Some(&admin), format!("{applied} records, each allowed where it stands"))
+            let records = count(usize::try_from(applied).unwrap_or(usize::MAX), "record", "records");
+            checks.passed("admin-records", Some(&admin), format!("{records}, each allowed where it stands"))
         }
         Some(error) if signature_refused => {
             checks.failed("genesis-signatures", None, Outcome::Tampered, error);
@@ -155,7 +163,11 @@ pub(crate) fn replay(
             if !signature_refused {
                 checks.not_checked("genesis-signatures", None, "the record that holds them is not there or is refused");
             }
-            checks.failed("genesis-sealed", None, Outcome::Tampered, error);
+            let problem = match refused {
+                Some(_) => format!("record {applied} is refused, so the genesis is not sealed"),
+                None => error.to_string(),
+            };
+            checks.failed("genesis-sealed", None, Outcome::Tampered, problem);
         }
     }
     check_named_documents(state, bundle, refused.is_none() && sealed.is_ok(), checks);

@@ -10,7 +10,7 @@ use countersign_trail::tiles::{TILE_WIDTH, parse_bundle};
 
 use crate::exit::Outcome;
 use crate::records::TileInput;
-use crate::report::Checks;
+use crate::report::{Checks, count};
 
 type Files<'a> = BTreeMap<TrailFile, &'a [u8]>;
 
@@ -121,7 +121,8 @@ pub(crate) fn check_files(name: &'static str, input: &TrailInput<'_>, checks: &m
             Err((Outcome::Tampered, problem))
         }
     };
-    let detail = || format!("{} files, those of {size} records", input.files.len());
+    let files = count(input.files.len(), "file", "files");
+    let detail = || format!("{files}, those of size {size}");
     checks.result(name, origin, result.map(|()| detail()));
 }
 

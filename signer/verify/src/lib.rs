@@ -57,7 +57,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use countersign_trail::admin::AdminState;
-use countersign_trail::archive::{Archive, ArchiveError};
+use countersign_trail::archive::Archive;
 use countersign_trail::hash::Hash;
 use countersign_trail::origin::Origin;
 use countersign_trail::time::Timestamp;
@@ -109,12 +109,15 @@ pub fn verify(bundle: &[u8], pinned: Option<Hash>, options: &Options<'_>) -> Rep
     let mut checks = Checks::default();
     let (bytes, damaged) = match bundle::open(bundle) {
         Ok(opened) => opened,
+        Err(_) if !bundle.starts_with(b"PK") => return unreadable("not a zip archive", pinned, options, checks),
         Err(error) => return unreadable(error, pinned, options, checks),
     };
     match damaged.first() {
         None => checks.passed("archive", None, format!("{} bytes, of the strict profile", bundle.len())),
         Some(first) => {
-            let problem = format!("{} files do not have their checksum, the first is {first}", damaged.len());
+            let files =
+                report::count(damaged.len(), "file does not have its checksum", "files do not have their checksums");
+            let problem = format!("{files}, the first is {first}");
             checks.failed("archive", None, Outcome::Malformed, problem);
         }
     }
@@ -125,8 +128,8 @@ pub fn verify(bundle: &[u8], pinned: Option<Hash>, options: &Options<'_>) -> Rep
 }
 
 /// The report where the archive cannot be opened.
-fn unreadable(error: ArchiveError, pinned: Option<Hash>, options: &Options<'_>, mut checks: Checks) -> Report {
-    checks.failed("archive", None, Outcome::Malformed, error);
+fn unreadable(problem: impl ToString, pinned: Option<Hash>, options: &Options<'_>, mut checks: Checks) -> Report {
+    checks.failed("archive", None, Outcome::Malformed, problem);
     let why = "the archive cannot be read: nothing in it was looked at";
     checks.not_checked("genesis", None, why);
     options.not_checked(why, &mut checks);

@@ -248,6 +248,11 @@ impl Checks {
     }
 }
 
+/// A number and what is counted.
+pub(crate) fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 /// Text that is safe on a terminal: what evidence says may hold escape sequences.
 pub(crate) fn printable(text: &str) -> String {
     let mut safe: String = text.chars().take(MAX_DETAIL).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();

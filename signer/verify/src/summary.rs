@@ -5,7 +5,7 @@ use countersign_trail::hash::Hash;
 use countersign_trail::time::Timestamp;
 
 use crate::exit::Outcome;
-use crate::report::{BrokenRecord, Checks, Proven, Report, TrailReport, printable};
+use crate::report::{BrokenRecord, Checks, Proven, Report, TrailReport, count, printable};
 use crate::trail::TrailFacts;
 
 /// What one trail comes to.
@@ -79,7 +79,8 @@ pub(crate) fn report(
 fn summary(outcome: Outcome, trails: &[TrailReport], broken: Option<&BrokenRecord>, checks: &Checks) -> String {
     let records: u64 = trails.iter().filter(|trail| !trail.admin).map(|trail| trail.records).sum();
     let exported = trails.iter().filter(|trail| !trail.admin).count();
-    let extent = format!("{records} records in {exported} trails");
+    let records = usize::try_from(records).unwrap_or(usize::MAX);
+    let extent = format!("{} in {}", count(records, "record", "records"), count(exported, "trail", "trails"));
     let why = checks.first(outcome).map_or(String::new(), |check| {
         let trail = check.trail.as_ref().map(|trail| format!(" of {trail}")).unwrap_or_default();
         format!("{}{trail}: {}", check.name, check.detail)

@@ -28,8 +28,8 @@ impl Failure {
 /// A check over many records.
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
-    passed: u64,
-    failed: u64,
+    passed: usize,
+    failed: usize,
     outcome: Outcome,
     first: Option<Failure>,
     /// The first problem with a file of a whole tile: first record of the tile, and what is wrong.
@@ -73,7 +73,7 @@ impl Tally {
         }
     }
 
-    pub(crate) fn passed(&self) -> u64 {
+    pub(crate) fn passed(&self) -> usize {
         self.passed
     }
 

@@ -21,7 +21,7 @@ use crate::locate;
 use crate::parallel;
 use crate::parts::PartCounts;
 use crate::records::{Rules, TileFacts, check_tile};
-use crate::report::{BrokenRecord, Checks};
+use crate::report::{BrokenRecord, Checks, count};
 
 /// The names of the checks that both kinds of trail have.
 pub(crate) struct Names {
@@ -95,8 +95,8 @@ pub(crate) fn check(context: &Context<'_>, input: &TrailInput<'_>, checks: &mut 
     }
     let walk = chain::walk(&input.entry, &all);
     let detail = format!(
-        "{} records, each with its own place, the hash of the one before, and no time that goes back",
-        all.records.len()
+        "{}, each with its own place, the hash of the one before, and no time that goes back",
+        count(all.records.len(), "record", "records")
     );
     walk.chain.report(names.chain, origin, detail, checks);
     let first = check_first(names, input, &all, checks);
@@ -110,22 +110,21 @@ pub(crate) fn check(context: &Context<'_>, input: &TrailInput<'_>, checks: &mut 
         tallies.extend([("kids", &all.kids), ("control", &all.control), ("clients", &all.writers)]);
         tallies.extend([("event-ids", &event_ids), ("parts", &all.parts)]);
         all.kids.report("kids", origin, "every record names the key in force", checks);
-        all.control.report(
-            "control",
-            origin,
-            format!("{} control records of known form", all.control.passed()),
-            checks,
-        );
-        let detail = format!("{} events, each by a gateway with a grant", all.writers.passed());
+        let detail = count(all.control.passed(), "control record of known form", "control records of known form");
+        all.control.report("control", origin, detail, checks);
+        let detail = format!("{}, each by a gateway with a grant", count(all.writers.passed(), "event", "events"));
         all.writers.report("clients", origin, detail, checks);
         event_ids.report("event-ids", origin, "no client used an event_id twice", checks);
         if rules.record_key.is_some() {
             tallies.push(("signatures", &all.signatures));
-            let detail = format!("{} record signatures by the record key", all.signatures.passed());
+            let signatures = count(all.signatures.passed(), "record signature", "record signatures");
+            let detail = format!("{signatures} by the record key");
             all.signatures.report("signatures", origin, detail, checks);
         }
         let counts = all.part_counts;
-        let detail = format!("{} parts fit their commitments, {} withheld", counts.given, counts.withheld);
+        let given = usize::try_from(counts.given).unwrap_or(usize::MAX);
+        let given = count(given, "part fits its commitment", "parts fit their commitments");
+        let detail = format!("{given}, {} withheld", counts.withheld);
         all.parts.report("parts", origin, detail, checks);
     }
     walk.report_gaps(names.gaps, origin, checks);
@@ -193,13 +192,13 @@ fn check_tiles(names: &Names, input: &TrailInput<'_>, tree: Option<&KnownTree>, 
         checks.not_checked(names.tiles, Some(&input.origin), "a record cannot be read, so the tree is not known");
         return;
     };
-    let mut count = 0u64;
+    let mut tiles = 0;
     let mut wrong = None;
     for (file, bytes) in input.files {
         let TrailFile::Hashes(path) = file else {
             continue;
         };
-        count += 1;
+        tiles += 1;
         let problem = match (parse_hashes(bytes, path.width()), tree.tile(path)) {
             (Err(error), _) => Some((Outcome::Malformed, format!("{file}: {error}"))),
             (Ok(_), None) => Some((Outcome::Tampered, format!("{file} reaches beyond the records"))),
@@ -209,7 +208,8 @@ fn check_tiles(names: &Names, input: &TrailInput<'_>, tree: Option<&KnownTree>, 
         };
         wrong = wrong.or(problem);
     }
-    let detail = format!("{count} tiles hold the hashes that follow from the records");
+    let tiles = count(tiles, "tile holds", "tiles hold");
+    let detail = format!("{tiles} the hashes that follow from the records");
     checks.result(names.tiles, Some(&input.origin), wrong.map_or(Ok(detail), Err));
 }
 

@@ -69,6 +69,9 @@ fn exit_codes_and_first_lines() {
     assert_eq!(code, 40);
     assert!(out.starts_with(&format!("TAMPERED: first broken is record 3 of {DECISIONS}")), "{out}");
     folder.write("cut.zip", &bytes[..bytes.len() - 1]);
+    folder.write("text.zip", b"a text, and longer than any header of an archive would be\n");
+    let (code, out, _) = folder.pinned("text.zip", &[]);
+    assert_eq!((code, out.lines().next()), (50, Some("MALFORMED: archive: not a zip archive")));
     let (code, out, _) = folder.pinned("cut.zip", &[]);
     assert_eq!(code, 50);
     assert!(out.starts_with("MALFORMED: archive"), "{out}");

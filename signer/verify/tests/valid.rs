@@ -56,6 +56,22 @@ fn several_tiles_and_levels_are_valid() {
 }
 
 #[test]
+fn one_of_anything_is_counted_as_one() {
+    let mut appliance = Appliance::new();
+    appliance.event(DECISIONS, 1);
+    appliance.event(METRICS, 1);
+    appliance.start();
+    let without = vec![origin(METRICS)];
+    let report = verify_pinned(&appliance, &appliance.export(&Export { without, ..Export::default() }));
+    let detail = |name: &str| check(&report, name, Some(DECISIONS)).detail.clone();
+    assert!(report.summary.starts_with("INCOMPLETE: 2 records in 1 trail; "), "{}", report.summary);
+    assert_eq!(detail("tiles"), "1 tile holds the hashes that follow from the records");
+    assert_eq!(detail("control"), "1 control record of known form");
+    assert_eq!(detail("clients"), "1 event, each by a gateway with a grant");
+    assert_eq!(detail("signatures"), "2 record signatures by the record key");
+}
+
+#[test]
 fn nothing_pinned_is_consistent_and_not_anchored() {
     let appliance = Appliance::with_records(Algorithm::Ed25519, 3);
     let report = verify(&appliance.bundle(), None, &Options::default());

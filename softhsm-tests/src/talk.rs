@@ -7,15 +7,15 @@ use crate::stage::Stage;
 /// The daemon's process id, in the stage's folder: written by whoever leaves the daemon running.
 pub const PID_FILE: &str = "countersignd.pid";
 
-/// Who may do what, and the command; the first line of each role names it. They are run in the
-/// repository's folder, in this order: the last stops the daemon.
-pub fn commands(stage: &Stage) -> Vec<(&'static str, String)> {
+/// Who may do what, and the command, `events` being the gateway's; the first line of each role names it.
+/// They are run where the paths lead, in this order: the last stops the daemon.
+pub fn commands(stage: &Stage, events: &Path) -> Vec<(&'static str, String)> {
     let at = |name: &str| shown(&stage.folder.join(name));
     let program = |name: &str| shown(&stage.binaries.path(name));
     let (sign, verify) = (program("countersign"), program("countersign-verify"));
     let (gateway, auditor) = (at("gateway-1.profile.toml"), at("auditor-1.profile.toml"));
     let (trail, evidence) = (&stage.options.trails[0].origin, at("evidence.zip"));
-    let events = "softhsm-tests/testdata/gateway-events.jsonl";
+    let events = shown(events);
     vec![
         ("as a gateway:", format!("{sign} sign --profile {gateway} --trail {trail} {events}")),
         ("as an administrator:", format!("{sign} ceremony show {} --plan {}", at("genesis.json"), at("plan.json"))),

@@ -121,7 +121,7 @@ fn what_the_quickstart_says_can_be_done_can_be() {
     let (_folder, stage) = support::sealed(Options::default());
     let mut daemon = stage.start().unwrap();
     std::fs::write(stage.folder.join(talk::PID_FILE), format!("{}\n", daemon.pid())).unwrap();
-    for (_, command) in talk::commands(&stage) {
+    for (_, command) in talk::commands(&stage, Path::new(support::SAMPLE)) {
         let mut shell = Command::new("sh");
         shell.args(["-euc", &command]).current_dir(root()).env("XDG_STATE_HOME", stage.folder.join("state"));
         support::done(&mut shell);

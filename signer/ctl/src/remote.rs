@@ -140,7 +140,10 @@ pub(crate) fn of_status(status: &tonic::Status) -> Failure {
     let mut message = status.message().to_owned();
     let mut source = std::error::Error::source(status);
     while let Some(cause) = source {
-        message = format!("{message}: {cause}");
+        let cause_text = cause.to_string();
+        if !message.contains(&cause_text) {
+            message = format!("{message}: {cause_text}");
+        }
         source = cause.source();
     }
     let reason = own.map_or_else(|| "TRANSPORT".to_owned(), |info| info.reason);

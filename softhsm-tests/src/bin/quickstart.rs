@@ -78,7 +78,7 @@ fn quickstart(folder: &Path, events: &Path, options: Options, keep: bool) -> Res
     println!("{verdict}");
     if keep {
         println!("\nThe daemon is still running. Talk to it:\n");
-        for (who, command) in talk::commands(&stage) {
+        for (who, command) in talk::commands(&stage, &events) {
             println!("{who:<21}{command}");
         }
     }

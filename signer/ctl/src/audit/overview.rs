@@ -89,6 +89,12 @@ struct ClientView {
     failed: u64,
 }
 
+impl ClientView {
+    fn has_any(&self) -> bool {
+        [self.offered, self.signed, self.denied, self.failed].iter().any(|count| *count > 0)
+    }
+}
+
 /// `countersign status`.
 pub(crate) async fn status(args: &OverviewArgs, output: Output) -> Outcome {
     let mut remote = Remote::connect(&args.connect).await?;
@@ -159,8 +165,39 @@ fn status_text(view: &StatusView) -> String {
         );
         row
     };
-    let clients: Vec<Vec<String>> = view.clients.iter().map(counts).collect();
+    // Every member has a row, and most of them never send an event.
+    let clients: Vec<Vec<String>> = view.clients.iter().filter(|client| client.has_any()).map(counts).collect();
+    if clients.is_empty() {
+        text.push_str("\nNo events since the start\n");
+        return text;
+    }
     text.push_str("\nEvents since the start\n");
     text.push_str(&table(&["CLIENT", "OFFERED", "SIGNED", "DENIED", "FAILED", "IN FLIGHT"], &clients));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_clients_with_events_have_a_row() {
+        let client =
+            |name: &str, denied| ClientView { client: name.to_owned(), offered: denied, signed: 0, denied, failed: 0 };
+        let mut view = StatusView {
+            instance: "demo-1".to_owned(),
+            version: String::new(),
+            genesis: String::new(),
+            genesis_is_the_pinned_one: None,
+            started_at: String::new(),
+            tokens: Vec::new(),
+            trails: Vec::new(),
+            clients: vec![client("alice", 0), client("gw-1", 2)],
+        };
+        let text = status_text(&view);
+        assert!(text.contains("\nEvents since the start\n") && text.contains("\ngw-1 "), "{text}");
+        assert!(!text.contains("alice"), "{text}");
+        view.clients.pop();
+        assert!(status_text(&view).ends_with("\nNo events since the start\n"));
+    }
 }

@@ -106,7 +106,8 @@ pub(crate) async fn run(args: &RecordArgs, output: Output) -> Outcome {
 
 /// Says that the list was cut, and how to get the rest.
 fn more_text(args: &RecordArgs, views: &[View]) -> String {
-    let mut text = format!("{} records shown, there are more: --limit N (at most {MAX_LIMIT})", views.len());
+    let shown = if views.len() == 1 { "1 record".to_owned() } else { format!("{} records", views.len()) };
+    let mut text = format!("{shown} shown, there are more: --limit N (at most {MAX_LIMIT})");
     if let (None, Some(last)) = (&args.request_id, views.last()) {
         text.push_str(&format!(", or --from {}", last.record["time"].as_str().unwrap_or("-")));
     }
@@ -259,13 +260,15 @@ fn one_text(view: &View) -> String {
                 format!("{} record {} of {}, leaf hash {}", link.rel, link.seq, link.trail, link.leaf_hash),
             ));
         }
-    } else {
-        rows.push(("Body", member("body")));
     }
     rows.push(("Leaf hash", view.leaf_hash.clone()));
     rows.push(("Previous", member("prev")));
     rows.push(("Keys", member("kids")));
     let mut text = fields(&rows);
+    if let Some(body) = view.record.get("body") {
+        let body = serde_json::to_string_pretty(body).unwrap_or_default();
+        text.push_str(&format!("\nBody\n{}\n", plain_lines(&body)));
+    }
     for part in &view.parts {
         text.push_str(&part_text(part));
     }

@@ -19,7 +19,8 @@ pub(crate) fn fingerprint(key: &Path) -> Outcome<String> {
     match fingerprint {
         Some(fingerprint) if output.status.success() => Ok(fingerprint.to_owned()),
         _ => {
-            let problem = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            let problem = String::from_utf8_lossy(&output.stderr);
+            let problem = problem.trim().trim_start_matches("ssh-keygen: ");
             Err(failed(format!("ssh-keygen cannot read the key {}: {problem}", key.display()))
                 .todo("Give a private key file, or the .pub file of a key that ssh-agent or a security key holds."))
         }

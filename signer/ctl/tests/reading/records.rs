@@ -19,7 +19,7 @@ fn records_are_shown_with_what_was_checked() {
     stage.countersign(&["record", METRICS, "--event-id", "e-2"]).shows(&["inclusion"]);
     for trail in BOTH {
         stage.countersign(&["record", trail, "2"]).shows(facts);
-        stage.countersign(&["record", trail, "0"]).shows(&["countersign.trail", "admin_seq"]);
+        stage.countersign(&["record", trail, "0"]).shows(&["countersign.trail", "\n\nBody\n{\n  \"admin_seq\": "]);
         stage.countersign(&["proof", trail, "2"]).shows(&["c2sp.org/tlog-proof@v1\nindex 2\n"]);
         stage.countersign(&["record", trail, "9"]).refused(1, &["no such record"]);
     }
@@ -49,7 +49,8 @@ fn a_list_that_was_cut_says_so() {
         let run = list(&["--limit", &limit.to_string()]);
         assert_eq!(run.code, 0, "{run:?}");
         let last = all["records"][limit - 1]["record"]["time"].as_str().unwrap();
-        let said = format!("{limit} records shown, there are more: --limit N (at most 10000), or --from {last}\n");
+        let records = if limit == 1 { "record" } else { "records" };
+        let said = format!("{limit} {records} shown, there are more: --limit N (at most 10000), or --from {last}\n");
         assert_eq!(run.stderr, said);
         let cut = json(&["--limit", &limit.to_string()]);
         assert_eq!((cut["records"].as_array().unwrap().len(), &cut["more"]), (limit, &true.into()));

@@ -4,7 +4,7 @@
 //! # async fn example(ca: Vec<u8>, cert: Vec<u8>, key: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
 //! use countersign_client::{Bytes, Client, ClientConfig, Connection, Hash, Trust, new_event_id, v1};
 //!
-//! let connection = Connection::new("https://countersign.example:7443", ca, cert, key);
+//! let connection = Connection::new("https://countersign.example:9463", ca, cert, key);
 //! let fingerprint: Hash = "0f5c…".parse()?; // from the people of the ceremony
 //! let client = Client::connect(ClientConfig::new(connection, Trust::Genesis(fingerprint))).await?;
 //!

@@ -84,7 +84,8 @@ async fn confirm_statements(
     match signer.pool().mark(&of).await {
         Ok(mark) => Ok(Some(Confirmed { of, size: mark.map_or(0, |mark| mark.size), set: false })),
         Err(error) if error.reason() == Reason::MarkState => {
-            let newest = store.reader().read(|snapshot| snapshot.newest_statement(&kid)).map_err(CeremonyError::from)?;
+            let newest =
+                store.reader().read(|snapshot| snapshot.newest_statement(&kid)).map_err(CeremonyError::from)?;
             let (size, payload) = newest.unwrap_or_default();
             let input = Hash::of(&dsse::pae(STATEMENT_PAYLOAD_TYPE, &payload));
             let mark = Mark { of: of.clone(), size, input };

@@ -35,6 +35,8 @@ pub const MAX_MONEY_LEN: usize = 40;
 /// The longest encoding of an event that a transport takes, in bytes: four times what its parts
 /// may have, so that a caller who passes that bound is told so by [`decode`].
 pub const MAX_EVENT_LEN: usize = 4 * MAX_PARTS_BYTES;
+/// The names of the parts, in their order.
+pub const PARTS: [&str; 5] = ["facts", "request", "response", "review", "subject"];
 /// The media type of facts, subject and review.
 pub const JSON_MEDIA_TYPE: &str = "application/json";
 

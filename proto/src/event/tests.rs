@@ -72,7 +72,7 @@ fn parts_stand_sorted_and_only_where_given() {
     all.facts = Some(v1::Facts::default());
     let decoded = decode(&all).unwrap();
     let names: Vec<&str> = decoded.parts.iter().map(|part| part.name.as_str()).collect();
-    assert_eq!(names, ["facts", "request", "response", "review", "subject"]);
+    assert_eq!(names, PARTS);
     assert_eq!(facts(&decoded), b"{}");
     assert_eq!(decoded.parts[1].body, PartBody::Data { bytes: Bytes::from_static(b"hi"), salt: Some([9; 32]) });
     assert!(decode(&event()).unwrap().parts.is_empty());

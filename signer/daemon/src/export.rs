@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign_hsm::Marked;
+use countersign_proto::event::PARTS;
 use countersign_trail::admin::{AdminError, AdminState};
 use countersign_trail::archive::ArchiveError;
 use countersign_trail::checkpoint::{CheckpointError, SignedCheckpoint};
@@ -71,8 +72,8 @@ impl Selection {
     /// Checks the names that a caller gave; no trail means every trail.
     ///
     /// # Errors
-    /// UNKNOWN_TRAIL; INVALID_REQUEST for more than 65 trails or 16 names of parts, or for what is
-    /// no name of a part.
+    /// UNKNOWN_TRAIL; INVALID_REQUEST for more than 65 trails or 16 parts, or for a name that no
+    /// part has.
     pub fn parse(appliance: &Appliance, trails: &[String], withhold: &[String]) -> Result<Selection, Refusal> {
         bounded("trails", trails.len(), MAX_TRAILS + 1)?;
         bounded("withhold", withhold.len(), MAX_PARTS)?;
@@ -85,11 +86,17 @@ impl Selection {
             chosen.extend(appliance.trails.keys().cloned());
         }
         chosen.remove(admin);
-        let part = |name: &String| {
-            PartName::parse(name).map_err(|error| Refusal::new(Reason::InvalidRequest, format!("withhold: {error}")))
-        };
-        Ok(Selection { trails: chosen, withhold: withhold.iter().map(part).collect::<Result<_, _>>()? })
+        Ok(Selection { trails: chosen, withhold: withhold.iter().map(|name| part(name)).collect::<Result<_, _>>()? })
     }
+}
+
+/// A part that there is: what a mistyped name was to withhold would be disclosed.
+fn part(name: &str) -> Result<PartName, Refusal> {
+    let no_part = || {
+        let message = format!("withhold: {name:?} is no part; parts are {}", PARTS.join(", "));
+        Refusal::new(Reason::InvalidRequest, message)
+    };
+    PartName::parse(name).ok().filter(|part| PARTS.contains(&part.as_str())).ok_or_else(no_part)
 }
 
 fn bounded(field: &str, found: usize, max: usize) -> Result<(), Refusal> {
@@ -328,4 +335,22 @@ pub async fn current_checkpoint(appliance: &Appliance, trail: &TrailHandle) -> R
     let newest = appliance.store.reader().run(move |snapshot| snapshot.newest_checkpoint(no)).await;
     let newest = newest.map_err(|error| ExportError::from(error).into_refusal())?;
     newest.ok_or_else(|| Refusal::new(Reason::Internal, format!("{} has no checkpoint", trail.facts().origin)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_parts_that_there_are_can_be_withheld() {
+        for name in PARTS {
+            assert_eq!(part(name).unwrap().as_str(), name);
+        }
+        for name in ["requests", "Request", "", "fact s"] {
+            let refusal = part(name).unwrap_err();
+            assert_eq!(refusal.reason(), Reason::InvalidRequest);
+            let said = format!("withhold: {name:?} is no part; parts are facts, request, response, review, subject");
+            assert_eq!(refusal.message(), said);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign_proto::v1;
+use countersign_proto::{MAX_ANSWER_LEN, v1};
 use countersign_trail::id::MemberId;
 use countersign_trail::receipt::Receipt as KeptReceipt;
 use http::uri::PathAndQuery;
@@ -25,8 +25,6 @@ use crate::trust::{self, TrailTrust, Trusted};
 
 /// The most events of one message.
 pub const MAX_BATCH: usize = 4_096;
-/// The largest answer that is taken, in bytes: 4,096 records of 16 KiB.
-const MAX_ANSWER_LEN: usize = 64 << 20;
 /// The largest answer to one event, in bytes: a record of 64 KiB, its salts and its proof.
 const MAX_ANSWER_LEN_PER_EVENT: usize = 96 << 10;
 

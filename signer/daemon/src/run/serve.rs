@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use countersign_proto::FILE_DESCRIPTOR_SET;
 use countersign_proto::v1::audit_service_server::AuditServiceServer;
+use countersign_proto::{FILE_DESCRIPTOR_SET, MAX_ANSWER_LEN};
 use countersign_proto::v1::signing_service_server::SigningServiceServer;
 use countersign_trail::document::TokenRole;
 use tokio::net::TcpListener;
@@ -143,10 +144,10 @@ async fn grpc(
     tokio::spawn(health.report(reporter, HEALTH_EVERY));
     let signing = SigningServiceServer::new(Signing::new(appliance.clone()))
         .max_decoding_message_size(limits.message_bytes)
-        .max_encoding_message_size(2 * limits.message_bytes);
+        .max_encoding_message_size(MAX_ANSWER_LEN);
     let audit = AuditServiceServer::new(Audit::new(appliance.clone()))
         .max_decoding_message_size(MAX_AUDIT_REQUEST_BYTES)
-        .max_encoding_message_size(2 * limits.message_bytes);
+        .max_encoding_message_size(MAX_ANSWER_LEN);
     let reflection = config.listen.reflection.then(|| {
         let builder = tonic_reflection::server::Builder::configure();
         builder.register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET).build_v1()

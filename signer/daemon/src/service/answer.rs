@@ -95,3 +95,83 @@ impl From<MultiproofError> for ProofError {
         ProofError(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_proto::MAX_ANSWER_LEN;
+    use countersign_proto::event::{PARTS, decode, record_event};
+    use countersign_trail::id::{EventId, MemberId, PartName};
+    use countersign_trail::keys::Kid;
+    use countersign_trail::origin::{MAX_ORIGIN_LEN, Origin};
+    use countersign_trail::record::{Header, MAX_LINKS, write_event};
+    use countersign_trail::time::Timestamp;
+    use countersign_trail::tree::MAX_INCLUSION_PATH;
+    use prost::Message;
+    use v1::answer::Outcome;
+
+    use super::*;
+
+    /// Most events of one message.
+    const EVENTS: usize = 4_096;
+
+    /// The largest record that an event makes.
+    fn largest_record() -> Vec<u8> {
+        let origin = format!("a.b/{}", "c".repeat(MAX_ORIGIN_LEN - 4));
+        let leaf = Hash::of(b"leaf");
+        let link = v1::Link {
+            rel: "r".repeat(32),
+            trail: origin.clone(),
+            seq: u64::MAX,
+            leaf_hash: Bytes::copy_from_slice(leaf.as_bytes()),
+        };
+        let event = v1::Event {
+            // Each byte is two in JSON.
+            event_id: "\"".repeat(64),
+            r#type: "t".repeat(64),
+            category: v1::Category::Escalation.into(),
+            decision: v1::Decision::Escalate.into(),
+            result: v1::Result::Escalated.into(),
+            links: vec![link; MAX_LINKS],
+            ..v1::Event::default()
+        };
+        let decoded = decode(&event).unwrap();
+        assert_eq!(decoded.event_id, EventId::parse(&event.event_id).unwrap());
+        let parts = PARTS.map(|name| (PartName::parse(name).unwrap(), leaf));
+        let event = record_event(&decoded, MemberId::parse(&"m".repeat(64)).unwrap(), parts.into());
+        let header = Header {
+            trail: Origin::parse(&origin).unwrap(),
+            seq: u64::MAX,
+            time: Timestamp::EPOCH,
+            prev: leaf,
+            kids: vec!["A".repeat(43).parse::<Kid>().unwrap()],
+        };
+        let mut bytes = Vec::new();
+        write_event(&mut bytes, &header, &event);
+        bytes
+    }
+
+    #[test]
+    fn the_largest_answer_is_one_that_clients_take() {
+        let hash = Bytes::from_static(&[7; 32]);
+        let salt = |part: &&str| v1::Salt { part: (*part).to_owned(), salt: hash.clone() };
+        let signed = v1::Signed {
+            record: largest_record().into(),
+            seq: u64::MAX,
+            leaf_hash: hash.clone(),
+            salts: PARTS.iter().map(salt).collect(),
+            signature: Bytes::from_static(&[7; 72]),
+        };
+        // Each a repeat of a record in a batch of its own: a checkpoint each, which names the trail twice.
+        let proof = v1::Proof {
+            checkpoint: vec![b'c'; 2 * MAX_ORIGIN_LEN + 400].into(),
+            hashes: vec![hash; MAX_INCLUSION_PATH],
+            seqs: vec![u64::MAX],
+        };
+        let answers = vec![v1::Answer { outcome: Some(Outcome::Signed(signed)) }; EVENTS];
+        let answer = v1::SignBatchResponse { answers, proofs: vec![proof; EVENTS] };
+        let len = answer.encoded_len();
+        assert!(len < MAX_ANSWER_LEN, "{len} bytes");
+        // The bound is no wild guess.
+        assert!(len > MAX_ANSWER_LEN / 2, "{len} bytes");
+    }
+}

@@ -179,6 +179,15 @@ fn refuses_what_is_too_large(ask: impl Fn(&[u8]) -> Answer) {
     }
 }
 
+/// Asserts that each stage of a batch was measured.
+fn assert_every_stage(metrics: &Answer) {
+    for stage in ["queue", "intent", "hsm", "verify", "commit", "release"] {
+        let name = format!("countersign_stage_seconds_count{{stage=\"{stage}\"}} ");
+        let count = metrics.text().lines().find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok());
+        assert!(count.is_some_and(|count| count > 0), "{stage}: {count:?} in {}", metrics.text());
+    }
+}
+
 #[test]
 fn the_operations_listener_tells_operators_and_nothing_else() {
     let (_folder, stage, daemon, _) = running();
@@ -188,6 +197,7 @@ fn the_operations_listener_tells_operators_and_nothing_else() {
     assert_eq!((get("/readyz").status, get("/readyz").text()), (200, "ready\n"));
     let origin = &stage.options.trails[0].origin;
     sign(&stage, origin, &events(&stage, 0, 7), "receipts.jsonl");
+    assert_every_stage(&get("/metrics"));
     let metrics = get("/metrics");
     assert_eq!(metrics.status, 200);
     says(metrics.header("content-type").unwrap(), &["application/openmetrics-text"]);

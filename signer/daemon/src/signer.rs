@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 use bytes::Bytes;
@@ -76,6 +77,15 @@ impl TokenSigner {
     ///
     /// While the HSM makes the signatures of one chunk, those of the chunks before are verified.
     pub async fn sign(&self, messages: Messages, recovery: Option<RecoveryProof>) -> Result<Vec<Bytes>, Refusal> {
+        self.sign_timed(messages, recovery).await.map(|(signatures, _)| signatures)
+    }
+
+    /// The same, and how long it took from the last signature's arrival until all were verified.
+    pub async fn sign_timed(
+        &self,
+        messages: Messages,
+        recovery: Option<RecoveryProof>,
+    ) -> Result<(Vec<Bytes>, Duration), Refusal> {
         let item = |(kid, message): &(Kid, Bytes)| SignItem { kid: *kid, message: message.clone(), recovery };
         let mut signing = self.pool.begin(messages.iter().map(item).collect()).map_err(refusal)?;
         let mut checks = Vec::new();
@@ -85,6 +95,7 @@ impl TokenSigner {
             let check = move || verify(&keys, &messages, chunk);
             checks.push(tokio::task::spawn_blocking(check));
         }
+        let arrived = Instant::now();
         fail::point("sign");
         let mut verified = vec![None; messages.len()];
         for check in checks {
@@ -97,9 +108,10 @@ impl TokenSigner {
             }
         }
         let complete: Option<Vec<Bytes>> = verified.into_iter().collect();
-        complete.ok_or_else(|| {
+        let complete = complete.ok_or_else(|| {
             Refusal::new(Reason::HsmUnavailable, "the HSM gave another number of signatures than it was asked for")
-        })
+        })?;
+        Ok((complete, arrived.elapsed()))
     }
 
     /// Why the token cannot sign now; none when it can.
@@ -127,17 +139,29 @@ fn verify(
     by_key.iter().all(holds).then_some(chunk)
 }
 
-/// What a client hears of a failure in the HSM.
+/// What a client hears of a failure in the HSM. Never OVERLOADED, which says that nothing was stored:
+/// the intent may be.
 pub fn refusal(error: HsmError) -> Refusal {
     use countersign_hsm::Reason as Hsm;
     let reason = match error.reason() {
         Hsm::HsmTimeout => Reason::HsmTimeout,
         Hsm::PinLatched => Reason::PinLatched,
-        Hsm::Overloaded => Reason::Overloaded,
         Hsm::HsmLatched | Hsm::PositionConflict | Hsm::PositionStale | Hsm::RecoveryRefused | Hsm::PurposeMismatch => {
             Reason::HsmLatched
         }
         _ => Reason::HsmUnavailable,
     };
     Refusal::new(reason, format!("the HSM did not sign: {}", error.reason().as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_pool_is_no_promise_that_nothing_was_stored() {
+        let busy = refusal(HsmError::new(countersign_hsm::Reason::Overloaded, "32 batches wait"));
+        assert_eq!(busy.reason(), Reason::HsmUnavailable);
+        assert!(busy.retry().is_some());
+    }
 }

@@ -7,15 +7,15 @@ use prometheus_client::encoding::EncodeLabelSet;
 pub enum Stage {
     /// From the arrival of its first event to its sequencing.
     Queue,
-    /// Until the intent is durable.
+    /// Its records and tree are built, and a worker has made the intent's MAC.
     Intent,
-    /// Until the HSM has signed.
+    /// The HSM signs; beside it, all but the last signatures are verified.
     Hsm,
-    /// Until each signature is verified.
+    /// From the last signature's arrival until all are verified.
     Verify,
-    /// Until the outcome is durable.
+    /// One transaction of the store: this batch's outcome, the next one's intent, or both.
     Commit,
-    /// Until the answers are handed over.
+    /// Its answers are handed over.
     Release,
 }
 

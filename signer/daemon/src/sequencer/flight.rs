@@ -1,7 +1,7 @@
 //! What the HSM is working on, and what becomes of it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use countersign_hsm::RecoveryProof;
@@ -14,7 +14,9 @@ use crate::reason::{Reason, Refusal};
 use crate::signer::{Messages, TokenSigner};
 use crate::store::{Outcome, SignedNote};
 
-type Signing = JoinHandle<Result<Vec<Bytes>, Refusal>>;
+/// Signatures, and how long they were verified after the last had come.
+pub(super) type Verified = (Vec<Bytes>, Duration);
+type Signing = JoinHandle<Result<Verified, Refusal>>;
 
 /// What the HSM is working on: a durable intent, or a checkpoint alone.
 pub(super) struct Flight {
@@ -73,12 +75,12 @@ impl Flight {
     pub(super) fn launch(&mut self, signer: &Arc<TokenSigner>) {
         let (signer, messages, recovery) = (signer.clone(), self.messages.clone(), self.recovery);
         self.started = Instant::now();
-        self.signing = Some(tokio::spawn(async move { signer.sign(messages, recovery).await }));
+        self.signing = Some(tokio::spawn(async move { signer.sign_timed(messages, recovery).await }));
     }
 }
 
 /// Waits for the flight's signatures; for ever when there is no flight, or it waits for its retry.
-pub(super) async fn landed(flight: &mut Option<Flight>) -> Result<Vec<Bytes>, Refusal> {
+pub(super) async fn landed(flight: &mut Option<Flight>) -> Result<Verified, Refusal> {
     match flight.as_mut().and_then(|flight| flight.signing.as_mut()) {
         None => std::future::pending().await,
         Some(signing) => {

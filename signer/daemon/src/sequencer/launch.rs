@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::flight::{Flight, Landed, Next, seal};
 use super::task::Task;
 use crate::fail;
+use crate::metrics::Stage;
 use crate::store::Store;
 use crate::store::files::SecondHead;
 
@@ -61,6 +62,7 @@ impl<S: Store> Task<S> {
     /// The outcome is durable: everybody may know.
     pub(super) fn release(&mut self, landed: Landed) {
         if let Some(note) = landed.outcome.as_ref().and_then(|o| o.checkpoint.as_ref()).or(landed.checkpoint.as_ref()) {
+        let begun = Instant::now();
             self.checkpoint = note.size;
             self.last_checkpoint = Instant::now();
         }
@@ -80,6 +82,7 @@ impl<S: Store> Task<S> {
                 waiter.answer(&sealed);
             }
         }
+            self.metrics.stage(Stage::Release, begun.elapsed());
         fail::point("release");
     }
 }

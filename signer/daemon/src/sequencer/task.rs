@@ -13,7 +13,7 @@ use countersign_trail::tree::CompactRange;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::batch::{Batch, intent_digest};
-use super::flight::{Flight, Landed, Next, landed};
+use super::flight::{Flight, Landed, Next, Verified, landed};
 use super::gather::Gathering;
 use super::recent::Recent;
 use super::{Bounds, Group, Published, TrailFacts, Work};
@@ -248,15 +248,16 @@ impl<S: Store> Task<S> {
     }
 
     /// The HSM answered for the flight.
-    async fn finish(&mut self, result: Result<Vec<Bytes>, Refusal>) -> Result<(), Fatal> {
+    async fn finish(&mut self, result: Result<Verified, Refusal>) -> Result<(), Fatal> {
         let Some(mut flight) = self.flight.take() else { return Ok(()) };
         flight.signing = None;
-        match result.and_then(|signatures| self.land(&flight, signatures)) {
-            Ok((outcome, checkpoint)) => {
+        let took = flight.started.elapsed();
+        match result.and_then(|(signatures, verifying)| Ok((self.land(&flight, signatures)?, verifying))) {
+            Ok(((outcome, checkpoint), verifying)) => {
                 fail::point("verify");
-                self.metrics.stage(Stage::Hsm, flight.started.elapsed());
-                let per_signature =
-                    flight.started.elapsed() / u32::try_from(flight.messages.len().max(1)).unwrap_or(u32::MAX);
+                self.metrics.stage(Stage::Hsm, took.saturating_sub(verifying));
+                self.metrics.stage(Stage::Verify, verifying);
+                let per_signature = took / u32::try_from(flight.messages.len().max(1)).unwrap_or(u32::MAX);
                 self.signature_time = (self.signature_time * 7 + per_signature) / 8;
                 if let Some(second) = flight.second.take() {
                     let written = second.await.map_err(std::io::Error::other).and_then(|written| written);
@@ -417,6 +418,7 @@ impl<S: Store> Task<S> {
             return None;
         }
         let (items, waiters) = self.gathering.take();
+        let begun = Instant::now();
         let with_checkpoint = self.checkpoint_due();
         let built = maybe_blocking(items.len(), || {
             let batch = Batch::build(&self.facts, self.head, &self.frontier, items, with_checkpoint)?;
@@ -431,6 +433,7 @@ impl<S: Store> Task<S> {
                 Err(refusal) => refusal,
                 Ok(mac) => {
                     return Some(Next { batch, waiters, messages, proof: RecoveryProof { digest, mac } });
+                    self.metrics.stage(Stage::Intent, begun.elapsed());
                 }
             },
         };

@@ -171,6 +171,9 @@ impl Full {
             }
         }
         assert_eq!(sizes(&self.scene.stage), before, "a refusal has no sequence number");
+        let said = done(&mut self.scene.stage.countersign("operator-1", &["status"]));
+        let told = said.matches("stopped: STORE_FULL").count();
+        assert_eq!(told, self.scene.trails().len(), "{said}");
     }
 
     /// What still fits where many were refused: a single event is smaller than a batch.

@@ -6,8 +6,11 @@ mod trouble;
 
 use std::time::{Duration, Instant};
 
+use countersign_client::v1;
+use countersign_client::v1::audit_service_client::AuditServiceClient;
 use countersign_faulty_transcript::{Function, calls};
 use rustix::process::{Pid, Signal, kill_process};
+use support::done;
 use support::grpc::connected;
 use support::http::{head, plain};
 use tonic::transport::Channel;
@@ -30,6 +33,17 @@ async fn health(channel: &Channel, service: &str) -> ServingStatus {
     HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner().status()
 }
 
+/// Why nothing is signed in each trail, as an operator and an auditor are told. All are open.
+async fn stopped(scene: &Scene, operator: &Channel) -> Vec<String> {
+    let status = AuditServiceClient::new(operator.clone()).get_status(v1::GetStatusRequest {}).await.unwrap();
+    let trails = status.into_inner().trails;
+    let mut auditor = AuditServiceClient::new(connected(&scene.stage, "auditor-1").await);
+    let listed = auditor.list_trails(v1::ListTrailsRequest {}).await.unwrap().into_inner().trails;
+    assert_eq!(listed, trails);
+    assert!(trails.iter().all(|trail| trail.state == "open"), "{trails:?}");
+    trails.into_iter().map(|trail| trail.stopped).collect()
+}
+
 /// Reads the next states of a watch until it is as wanted.
 async fn watched(states: &mut tonic::Streaming<tonic_health::pb::HealthCheckResponse>, wanted: ServingStatus) {
     let until = async { while states.message().await.unwrap().unwrap().status() != wanted {} };
@@ -50,6 +64,7 @@ async fn readiness_follows_the_tokens() {
     let request = HealthCheckRequest { service: SIGNING.to_owned() };
     let mut states = HealthClient::new(channel.clone()).watch(request).await.unwrap().into_inner();
     watched(&mut states, ServingStatus::Serving).await;
+    assert_eq!(stopped(&scene, &channel).await, ["", "", ""]);
 
     // Both tokens, by their folder: SoftHSM sees it at the next start of a worker.
     let (tokens, away) = (scene.stage.folder.join("hsm/tokens"), scene.stage.folder.join("hsm/tokens.away"));
@@ -61,11 +76,16 @@ async fn readiness_follows_the_tokens() {
     assert_eq!(health(&channel, AUDIT).await, ServingStatus::Serving);
     assert_eq!(health(&channel, PROCESS).await, ServingStatus::Serving);
     assert!(daemon.readyz().unwrap().starts_with("HTTP/1.1 503"));
+    // Not one trail takes anything, and that is what people are told.
+    assert_eq!(stopped(&scene, &channel).await, ["HSM_UNAVAILABLE"; 3]);
+    let said = done(&mut scene.stage.countersign("operator-1", &["status"]));
+    assert_eq!(said.matches("stopped: HSM_UNAVAILABLE").count(), 3, "{said}");
 
     std::fs::remove_dir(&tokens).unwrap();
     std::fs::rename(&away, &tokens).unwrap();
     watched(&mut states, ServingStatus::Serving).await;
     assert!(daemon.readyz().unwrap().starts_with("HTTP/1.1 200"));
+    assert_eq!(stopped(&scene, &channel).await, ["", "", ""]);
     drop(states);
     daemon.stop().unwrap();
 }

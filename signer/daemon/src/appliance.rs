@@ -46,6 +46,14 @@ pub struct Appliance {
 }
 
 impl Appliance {
+    /// Why nothing new is signed in a trail at present, as far as is known before it is tried.
+    pub fn stopped(&self, trail: &TrailHandle) -> Option<Reason> {
+        let is_admin = trail.facts().origin == self.admin.plan.admin_trail;
+        let token = if is_admin { &self.admin_token } else { &self.record_token };
+        let now = trail.now();
+        now.stopped.or_else(|| self.clock.stopped()).or_else(|| token.trouble()).or(now.store)
+    }
+
     /// A trail by the name that a caller gave.
     pub fn trail(&self, name: &str) -> Result<&TrailHandle, Refusal> {
         let unknown =

@@ -18,6 +18,7 @@ struct TrailView {
     last_time: String,
     kids: Vec<String>,
     state: String,
+    stopped: String,
 }
 
 impl TrailView {
@@ -30,6 +31,15 @@ impl TrailView {
             last_time: trail.last_time.clone(),
             kids: trail.kids.clone(),
             state: trail.state.clone(),
+            stopped: trail.stopped.clone(),
+        }
+    }
+
+    /// The state in one word, and why nothing is signed in an open trail.
+    fn state(&self) -> String {
+        match self.state.as_str() {
+            "open" if !self.stopped.is_empty() => format!("stopped: {}", self.stopped),
+            state => state.to_owned(),
         }
     }
 }
@@ -43,7 +53,7 @@ fn trail_table(trails: &[TrailView]) -> String {
                 trail.mode.clone(),
                 trail.size.to_string(),
                 trail.last_time.clone(),
-                trail.state.clone(),
+                trail.state(),
             ]
         })
         .collect();

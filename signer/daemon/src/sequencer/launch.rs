@@ -24,6 +24,7 @@ impl<S: Store> Task<S> {
         self.publish(|now| {
             now.head = head;
             now.root = root;
+            now.store = None;
         });
         let second = self.write_second(SecondHead { size: head.size, leaf: head.leaf });
         let checkpoint = batch.checkpoint.clone();
@@ -61,8 +62,8 @@ impl<S: Store> Task<S> {
 
     /// The outcome is durable: everybody may know.
     pub(super) fn release(&mut self, landed: Landed) {
-        if let Some(note) = landed.outcome.as_ref().and_then(|o| o.checkpoint.as_ref()).or(landed.checkpoint.as_ref()) {
         let begun = Instant::now();
+        if let Some(note) = landed.outcome.as_ref().and_then(|o| o.checkpoint.as_ref()).or(landed.checkpoint.as_ref()) {
             self.checkpoint = note.size;
             self.last_checkpoint = Instant::now();
         }
@@ -81,8 +82,8 @@ impl<S: Store> Task<S> {
             for waiter in landed.waiters {
                 waiter.answer(&sealed);
             }
-        }
             self.metrics.stage(Stage::Release, begun.elapsed());
+        }
         fail::point("release");
     }
 }

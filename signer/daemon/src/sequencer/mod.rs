@@ -126,6 +126,8 @@ pub struct Published {
     pub checkpoint: u64,
     /// Why nothing is signed at present; none when the trail is open.
     pub stopped: Option<Reason>,
+    /// Why the store took no intent when it was last asked; none once it takes one.
+    pub store: Option<Reason>,
 }
 
 /// What never changes about a trail.

@@ -240,7 +240,8 @@ pub async fn open(
         None => (checked.frontier.clone(), checked.frontier.root()),
     };
     let stopped = row.latched.as_ref().map(|_| Reason::TrailLatched);
-    let now = Published { head: row.head, root, signed: row.signed, checkpoint: checked.checkpoint.size, stopped };
+    let (signed, checkpoint) = (row.signed, checked.checkpoint.size);
+    let now = Published { head: row.head, root, signed, checkpoint, stopped, store: None };
     let (published, watching) = watch::channel(now);
     let (sender, queue) = mpsc::channel(QUEUE_GROUPS);
     let mut task = Task {

@@ -383,6 +383,7 @@ impl<S: Store> Task<S> {
             next.waiters.into_iter().for_each(|waiter| waiter.refuse(&refusal));
         }
         self.refuse_gathering(&refusal);
+        self.publish(|now| now.store = Some(reason));
         let Some(landed) = landed else { return Ok(()) };
         self.publish(|now| now.stopped = Some(reason));
         let mut wait = *RETRY.start();
@@ -417,8 +418,8 @@ impl<S: Store> Task<S> {
         if self.gathering.is_empty() {
             return None;
         }
-        let (items, waiters) = self.gathering.take();
         let begun = Instant::now();
+        let (items, waiters) = self.gathering.take();
         let with_checkpoint = self.checkpoint_due();
         let built = maybe_blocking(items.len(), || {
             let batch = Batch::build(&self.facts, self.head, &self.frontier, items, with_checkpoint)?;
@@ -432,8 +433,8 @@ impl<S: Store> Task<S> {
             Ok((batch, messages, digest)) => match self.signer.mac(digest).await {
                 Err(refusal) => refusal,
                 Ok(mac) => {
-                    return Some(Next { batch, waiters, messages, proof: RecoveryProof { digest, mac } });
                     self.metrics.stage(Stage::Intent, begun.elapsed());
+                    return Some(Next { batch, waiters, messages, proof: RecoveryProof { digest, mac } });
                 }
             },
         };

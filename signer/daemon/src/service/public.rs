@@ -70,16 +70,30 @@ fn hsm_state(state: &PoolState) -> HsmState {
 
 impl Readiness for Health {
     fn readiness(&self) -> Result<(), Refusal> {
-        for (name, token) in [("record", &self.appliance.record_token), ("admin", &self.appliance.admin_token)] {
-            if let Some(reason) = token.trouble() {
-                return Err(Refusal::new(reason, format_args!("the {name} token cannot sign")));
-            }
+        let Appliance { record_token, admin_token, clock, trails, .. } = &*self.appliance;
+        let tokens = [("record", record_token.trouble()), ("admin", admin_token.trouble())];
+        let stopped = trails.iter().map(|(origin, trail)| (origin, trail.now().stopped));
+        ready(tokens, clock.stopped(), stopped)
+    }
+}
+
+/// Whether both tokens sign, the clock is trusted and no trail is stopped.
+fn ready<'a>(
+    tokens: [(&str, Option<Reason>); 2],
+    clock: Option<Reason>,
+    trails: impl IntoIterator<Item = (&'a Origin, Option<Reason>)>,
+) -> Result<(), Refusal> {
+    for (name, trouble) in tokens {
+        if let Some(reason) = trouble {
+            return Err(Refusal::new(reason, format_args!("the {name} token cannot sign")));
         }
-        let stopped = self.appliance.trails.values().find_map(|trail| Some((trail, trail.now().stopped?)));
-        match stopped {
-            Some((trail, reason)) => Err(Refusal::new(reason, format_args!("{} is stopped", trail.facts().origin))),
-            None => Ok(()),
-        }
+    }
+    if let Some(reason) = clock {
+        return Err(Refusal::from(reason));
+    }
+    match trails.into_iter().find_map(|(origin, stopped)| Some((origin, stopped?))) {
+        Some((origin, reason)) => Err(Refusal::new(reason, format_args!("{origin} is stopped"))),
+        None => Ok(()),
     }
 }
 
@@ -124,5 +138,23 @@ impl Published for Public {
         let newest = self.appliance.store.reader().run(move |snapshot| snapshot.newest_checkpoint(no)).await;
         let newest = newest.map_err(|error| read_refusal(&error))?;
         newest.map(|note| note.note).ok_or_else(|| Refusal::from(Reason::NotFound))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thing_that_stops_signing_makes_the_daemon_unready() {
+        let origins = ["acme.example/a", "acme.example/b"].map(|name| Origin::parse(name).unwrap());
+        let why = |admin, clock, last| {
+            let trails = origins.iter().zip([None, last]);
+            ready([("record", None), ("admin", admin)], clock, trails).map_err(|refusal| refusal.reason())
+        };
+        assert_eq!(why(None, None, None), Ok(()));
+        assert_eq!(why(Some(Reason::PinLatched), None, None), Err(Reason::PinLatched));
+        assert_eq!(why(None, Some(Reason::ClockStep), None), Err(Reason::ClockStep));
+        assert_eq!(why(None, None, Some(Reason::TrailLatched)), Err(Reason::TrailLatched));
     }
 }

@@ -385,7 +385,7 @@ fn row(store: &SqliteStore) -> TrailRow {
 }
 
 fn published(head: Head, signed: u64, checkpoint: u64) -> Published {
-    Published { head, root: Hash::of(b""), signed, checkpoint, stopped: None }
+    Published { head, root: Hash::of(b""), signed, checkpoint, stopped: None, store: None }
 }
 
 pub(super) fn client() -> MemberId {

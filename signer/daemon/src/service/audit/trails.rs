@@ -9,7 +9,7 @@ use countersign_trail::record::Record;
 
 use super::Audit;
 use crate::peer::Peer;
-use crate::reason::Refusal;
+use crate::reason::{Reason, Refusal};
 use crate::sequencer::{TrailFacts, TrailHandle};
 use crate::signer::TokenSigner;
 use crate::store::ReadError;
@@ -22,19 +22,16 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 impl Audit {
     /// The trails that `shown` lets through, by origin.
     pub(super) async fn trails(&self, shown: impl Fn(&Origin) -> bool) -> Result<Vec<Trail>, Refusal> {
-        let handles: Vec<TrailHandle> = self
-            .appliance
-            .trails
-            .iter()
-            .filter(|(origin, _)| shown(origin))
-            .map(|(_, handle)| handle.clone())
-            .collect();
+        let shown = self.appliance.trails.iter().filter(|(origin, _)| shown(origin));
+        let handles: Vec<(TrailHandle, Option<Reason>)> =
+            shown.map(|(_, handle)| (handle.clone(), self.appliance.stopped(handle))).collect();
         self.read(move |snapshot| {
             let rows = snapshot.trails()?;
-            let describe = |handle: &TrailHandle| {
+            let describe = |(handle, stopped): &(TrailHandle, Option<Reason>)| {
                 let row = rows.iter().find(|row| row.no == handle.facts().no);
-                let latched = row.and_then(|row| row.latched.clone());
-                trail(snapshot, handle.facts(), handle.now().signed, latched)
+                let state = row.and_then(|row| row.latched.clone()).unwrap_or_else(|| "open".to_owned());
+                let stopped = stopped.map(|reason| reason.code().to_owned()).unwrap_or_default();
+                Ok(Trail { state, stopped, ..trail(snapshot, handle.facts(), handle.now().signed)? })
             };
             handles.iter().map(describe).collect()
         })
@@ -64,7 +61,8 @@ impl Audit {
     }
 }
 
-fn trail(snapshot: &Snapshot<'_>, facts: &TrailFacts, size: u64, latched: Option<String>) -> Result<Trail, ReadError> {
+/// A trail up to `size`; its state apart.
+fn trail(snapshot: &Snapshot<'_>, facts: &TrailFacts, size: u64) -> Result<Trail, ReadError> {
     let damaged = |problem: String| ReadError::Damaged { what: facts.origin.to_string(), problem };
     let root = StoredTree::new(snapshot, facts.no).frontier(size).map_err(|error| damaged(error.to_string()))?.root();
     let last = match size.checked_sub(1) {
@@ -80,7 +78,7 @@ fn trail(snapshot: &Snapshot<'_>, facts: &TrailFacts, size: u64, latched: Option
         root: root.as_bytes().to_vec().into(),
         last_time: last.map(|record| record.header.time.to_string()).unwrap_or_default(),
         kids: facts.record_key.iter().chain([&facts.checkpoint_key]).map(Kid::to_string).collect(),
-        state: latched.unwrap_or_else(|| "open".to_owned()),
+        ..Trail::default()
     })
 }
 

@@ -256,6 +256,10 @@ async fn a_held_head_that_is_made_up_fails_its_own_call_alone() {
     for trail in stage.options.trails.iter().map(|trail| trail.origin.as_str()) {
         let signed = sign_event(&gateway, trail, event("held")).await.unwrap();
         let before = written(&stage);
+        let short = v1::HeldHead { seq: signed.seq, ..v1::HeldHead::default() };
+        let request = v1::SignRequest { trail: trail.to_owned(), event: Some(event("new")), held: Some(short) };
+        let refused = SigningServiceClient::new(gateway.clone()).sign(request).await.unwrap_err();
+        assert_eq!(refused.message(), "held.leaf_hash has 0 bytes, not 32");
         let made_up = [
             v1::HeldHead { seq: signed.seq, leaf_hash: Bytes::from_static(&[7; 32]), ..v1::HeldHead::default() },
             v1::HeldHead { seq: signed.seq + 100, leaf_hash: signed.leaf_hash.clone(), ..v1::HeldHead::default() },
@@ -310,6 +314,41 @@ async fn who_may_not_write() {
     stage.authority.expired_client(&tls, "expired", &format!("spiffe://{DOMAIN}/gateway-1")).unwrap();
     support::says(&alert(stage.port, client(&stage, Some("expired"), b"h2")), &["CertificateExpired"]);
     assert_eq!(written(&stage), before);
+}
+
+#[tokio::test]
+async fn what_no_auditor_may_ask() {
+    let (_folder, stage, _daemon) = running();
+    let trail = stage.options.trails[0].origin.clone();
+    sign_event(&connected(&stage, "gateway-1").await, &trail, event("e")).await.unwrap();
+    let mut audit = AuditServiceClient::new(connected(&stage, "auditor-1").await);
+    // What a mistyped name was to withhold would be disclosed.
+    let export = |trails: &[&str], withhold: &[&str]| v1::ExportRequest {
+        trails: trails.iter().map(|&name| name.to_owned()).collect(),
+        withhold: withhold.iter().map(|&name| name.to_owned()).collect(),
+    };
+    let refused = audit.export(export(&[], &["requests"])).await.map(|_| ());
+    support::says(refused.as_ref().unwrap_err().message(), &["\"requests\" is no part", "facts, request, response"]);
+    expect(refused, Code::InvalidArgument, "INVALID_REQUEST");
+    // A name that can be no trail's has one reason wherever it stands.
+    let wrong = "No Trail".to_owned();
+    expect(audit.export(export(&[&wrong], &[])).await.map(|_| ()), Code::InvalidArgument, "INVALID_REQUEST");
+    let head = audit.get_head(v1::GetHeadRequest { trail: wrong.clone() }).await;
+    expect(head, Code::InvalidArgument, "INVALID_REQUEST");
+    let keys = audit.list_keys(v1::ListKeysRequest { trail: wrong, ..v1::ListKeysRequest::default() }).await;
+    expect(keys, Code::InvalidArgument, "INVALID_REQUEST");
+    // An auditor has no events of its own.
+    let of = |client: &str| v1::ListRecordsRequest {
+        trail: trail.clone(),
+        select: Some(v1::list_records_request::Select::EventId("e".to_owned())),
+        client: client.to_owned(),
+        ..v1::ListRecordsRequest::default()
+    };
+    let found = audit.list_records(of("gateway-1")).await.unwrap().into_inner().records;
+    assert_eq!(found.len(), 1);
+    let refused = audit.list_records(of("")).await;
+    support::says(refused.as_ref().unwrap_err().message(), &["client: name the roster id"]);
+    expect(refused, Code::InvalidArgument, "INVALID_REQUEST");
 }
 
 #[tokio::test]

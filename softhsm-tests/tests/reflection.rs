@@ -44,10 +44,9 @@ async fn reflection_names_our_services_where_it_is_on() {
     let channel = connected(&stage, "operator-1").await;
     let mut listed = services(&channel).await.unwrap();
     listed.sort();
-    assert_eq!(
-        listed,
-        ["countersign.v1.AuditService", "countersign.v1.SigningService", "grpc.reflection.v1.ServerReflection"]
-    );
+    let ours = ["countersign.v1.AuditService", "countersign.v1.SigningService"];
+    let common = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"];
+    assert_eq!(listed, [ours, common].concat());
     // The descriptor that it hands out is that of the running service.
     let symbol = MessageRequest::FileContainingSymbol("countersign.v1.SigningService".to_owned());
     let MessageResponse::FileDescriptorResponse(files) = ask(&channel, symbol).await.unwrap() else {

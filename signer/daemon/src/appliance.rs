@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use countersign_trail::admin::AdminState;
 use countersign_trail::hash::Hash;
-use countersign_trail::origin::Origin;
+use countersign_trail::origin::{Origin, OriginError};
 use countersign_trail::time::Timestamp;
 
 use crate::access::Access;
@@ -55,10 +55,18 @@ impl Appliance {
     }
 
     /// A trail by the name that a caller gave.
+    ///
+    /// # Errors
+    /// INVALID_REQUEST for what is no origin, UNKNOWN_TRAIL.
     pub fn trail(&self, name: &str) -> Result<&TrailHandle, Refusal> {
         let unknown =
             || Refusal::new(Reason::UnknownTrail, "no trail of this name; ListTrails names those that you may read");
-        let origin = Origin::parse(name).map_err(|_| unknown())?;
+        let origin = Origin::parse(name).map_err(no_origin)?;
         self.trails.get(&origin).ok_or_else(unknown)
     }
+}
+
+/// What a caller hears whose name of a trail can be none's.
+pub fn no_origin(error: OriginError) -> Refusal {
+    Refusal::new(Reason::InvalidRequest, format_args!("trail: {error}"))
 }

@@ -21,6 +21,8 @@ pub fn refusal(status: &Status) -> Option<Refusal> {
         Code::OutOfRange => Reason::MessageTooLarge,
         // Broken Protobuf (invalid UTF-8 too), a broken frame, a frame cut short, no message.
         Code::Internal => Reason::InvalidRequest,
+        // A compressed request, which is named; a method that does not exist comes without a word.
+        Code::Unimplemented if !status.message().is_empty() => Reason::InvalidRequest,
         _ => return None,
     };
     status.details().is_empty().then(|| Refusal::new(reason, status.message()))

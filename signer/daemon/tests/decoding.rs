@@ -66,9 +66,27 @@ async fn what_does_not_decode_has_a_reason() {
 }
 
 #[tokio::test]
+async fn a_compressed_request_has_a_reason() {
+    let request = Request::post("http://localhost/grpc.health.v1.Health/Check")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-encoding", "gzip")
+        .body(tonic::body::Body::new(axum::body::Body::from(frame(1, 0, b""))))
+        .unwrap();
+    let response = server().await.oneshot(request).await.unwrap();
+    let status = Status::from_header_map(response.headers()).unwrap();
+    assert_eq!(status.get_details_error_info().unwrap().reason, "INVALID_REQUEST");
+    assert!(status.message().contains("gzip"), "{status:?}");
+}
+
+#[tokio::test]
 async fn other_answers_pass_unchanged() {
     let channel = server().await;
     assert_eq!(send(&channel, frame(0, 0, b"")).await.code(), Code::Ok);
     let unknown = send(&channel, frame(0, 3, &[0x0a, 1, b'x'])).await;
     assert_eq!((unknown.code(), unknown.details().len()), (Code::NotFound, 0));
+    let no_method = Request::post("http://localhost/grpc.health.v1.Health/No").header("te", "trailers");
+    let no_method = no_method.header("content-type", "application/grpc").body(tonic::body::Body::default()).unwrap();
+    let answer = channel.oneshot(no_method).await.unwrap();
+    assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::Unimplemented);
 }

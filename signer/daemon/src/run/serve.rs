@@ -150,7 +150,9 @@ async fn grpc(
         .max_encoding_message_size(MAX_ANSWER_LEN);
     let reflection = config.listen.reflection.then(|| {
         let builder = tonic_reflection::server::Builder::configure();
-        builder.register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET).build_v1()
+        let health = tonic_health::pb::FILE_DESCRIPTOR_SET;
+        let builder = builder.register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
+        builder.register_encoded_file_descriptor_set(health).build_v1()
     });
     let reflection = match reflection {
         Some(Ok(service)) => Some(service),

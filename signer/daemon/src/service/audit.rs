@@ -32,7 +32,7 @@ use tonic::{Request, Response, Status};
 
 use super::submit::read_refusal;
 use crate::access::Reader;
-use crate::appliance::Appliance;
+use crate::appliance::{Appliance, no_origin};
 use crate::export::{Exporter, Selection, current_checkpoint};
 use crate::peer::Peer;
 use crate::reason::{Reason, Refusal};
@@ -68,12 +68,13 @@ impl Audit {
     /// The trail that a caller names and may read. The permission goes first: who may not read a
     /// trail does not learn whether it exists.
     fn readable(&self, peer: Option<&Peer>, name: &str) -> Result<(TrailHandle, Reader), Refusal> {
-        let unknown =
-            || Refusal::new(Reason::UnknownTrail, "no trail of this name; ListTrails names those that you may read");
         let now = self.appliance.clock.now();
-        let Ok(origin) = Origin::parse(name) else {
-            self.appliance.access.authorise_keys(peer, now)?;
-            return Err(unknown());
+        let origin = match Origin::parse(name) {
+            Ok(origin) => origin,
+            Err(error) => {
+                self.appliance.access.authorise_keys(peer, now)?;
+                return Err(no_origin(error));
+            }
         };
         let reader = self.appliance.access.authorise_read(peer, now, &origin)?;
         Ok((self.appliance.trail(name)?.clone(), reader))

@@ -4,6 +4,7 @@
 //! records were lost: HEAD_MISMATCH, and the trail is latched. Any other bad claim fails its own
 //! call alone.
 
+use bytes::Bytes;
 use countersign_proto::v1::HeldHead;
 use countersign_trail::checkpoint::SignedCheckpoint;
 use countersign_trail::dsse;
@@ -20,7 +21,7 @@ use crate::sequencer::TrailHandle;
 
 /// Checks a client's claim against the store.
 pub async fn check(appliance: &Appliance, trail: &TrailHandle, held: &HeldHead) -> Result<(), Refusal> {
-    let claimed = hash(&held.leaf_hash)?;
+    let claimed = hash("leaf_hash", &held.leaf_hash)?;
     let (no, seq) = (trail.facts().no, held.seq);
     let signed = trail.now().signed;
     if seq < signed {
@@ -51,8 +52,9 @@ fn invalid(problem: impl std::fmt::Display) -> Refusal {
     Refusal::new(Reason::InvalidHead, format_args!("the held head is no proof: {problem}"))
 }
 
-fn hash(bytes: &[u8]) -> Result<Hash, Refusal> {
-    Hash::try_from(bytes).map_err(|_| invalid("a hash is not 32 bytes"))
+fn hash(field: impl std::fmt::Display, bytes: &[u8]) -> Result<Hash, Refusal> {
+    let wrong = |_| Refusal::new(Reason::InvalidHead, format_args!("held.{field} has {} bytes, not 32", bytes.len()));
+    Hash::try_from(bytes).map_err(wrong)
 }
 
 /// Whether the claim verifies under the trail's keys.
@@ -70,7 +72,8 @@ fn verify(appliance: &Appliance, trail: &TrailHandle, held: &HeldHead, claimed: 
             if held.path.len() > MAX_INCLUSION_PATH {
                 return Err(invalid("the path is too long"));
             }
-            let path = held.path.iter().map(|node| hash(node)).collect::<Result<Vec<_>, _>>()?;
+            let node = |(at, node): (usize, &Bytes)| hash(format_args!("path[{at}]"), node);
+            let path = held.path.iter().enumerate().map(node).collect::<Result<Vec<_>, _>>()?;
             verify_inclusion(claimed, held.seq, checkpoint.size, &path, checkpoint.root).map_err(invalid)
         }
     }

@@ -9,6 +9,7 @@ use countersign_trail::signing::Purpose;
 use countersign_trail::time::Timestamp;
 
 use super::Audit;
+use crate::appliance::no_origin;
 use crate::peer::Peer;
 use crate::reason::{Reason, Refusal};
 
@@ -46,7 +47,7 @@ impl Filter {
             .transpose()
             .map_err(|error| invalid(format!("kid: {error}")))?;
         let trail = given(&request.trail).map(|text| Origin::parse(&text)).transpose();
-        let trail = trail.map_err(|error| invalid(format!("trail: {error}")))?;
+        let trail = trail.map_err(no_origin)?;
         let at_time = given(&request.at_time).map(|text| text.parse()).transpose();
         let at_time = at_time.map_err(|error| invalid(format!("at_time: {error}")))?;
         if request.at_seq.is_some() && trail.is_none() {

@@ -3,6 +3,7 @@
 use countersign_proto::event::MAX_REQUEST_ID_LEN;
 use countersign_proto::v1::list_records_request::Select;
 use countersign_proto::v1::{self, ListRecordsRequest, ListRecordsResponse, TimeWindow};
+use countersign_trail::document::Role;
 use countersign_trail::id::{EventId, MemberId};
 use countersign_trail::record::{Content, Record};
 use countersign_trail::time::Timestamp;
@@ -90,7 +91,8 @@ impl Wanted {
             Some(Select::EventId(id)) => {
                 let id = EventId::parse(id).map_err(|error| invalid(format_args!("event_id: {error}")))?;
                 let client = match request.client.as_str() {
-                    "" => reader.caller.id.clone(),
+                    "" if reader.caller.role == Role::Gateway => reader.caller.id.clone(),
+                    "" => return Err(invalid("client: name the roster id whose event it was")),
                     client => MemberId::parse(client).map_err(|error| invalid(format_args!("client: {error}")))?,
                 };
                 Ok(Wanted::Event(client, id))

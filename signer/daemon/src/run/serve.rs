@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_proto::FILE_DESCRIPTOR_SET;
 use countersign_proto::v1::audit_service_server::AuditServiceServer;
-use countersign_proto::{FILE_DESCRIPTOR_SET, MAX_ANSWER_LEN};
 use countersign_proto::v1::signing_service_server::SigningServiceServer;
+use countersign_proto::{FILE_DESCRIPTOR_SET, MAX_ANSWER_LEN};
 use countersign_trail::document::TokenRole;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,6 +24,7 @@ use crate::intake;
 use crate::service::audit::Audit;
 use crate::service::public::{Health, Public};
 use crate::service::signing::Signing;
+use crate::service::timeout::InTimeLayer;
 use crate::tls::{AcceptSettings, Tls, accept_loop, client_roots};
 
 /// HTTP/2 windows: what a caller may send on before it is read. They bound what a connection holds that
@@ -166,6 +166,7 @@ async fn grpc(
     let arriving = move |request| intake::arriving(&appliance, message_bytes, request);
     Server::builder()
         .layer(MapResponseLayer::new(decoding::with_reason))
+        .layer(InTimeLayer)
         .layer(MapResponseLayer::new(intake::leaving))
         .layer(MapRequestLayer::new(arriving))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)

@@ -16,6 +16,7 @@ use countersign_trail::part::{self, SALT_LEN};
 use countersign_trail::record::{Content, Event, Record};
 use tokio::sync::oneshot;
 
+use super::timeout::late;
 use crate::appliance::Appliance;
 use crate::fail;
 use crate::limits::Permit;
@@ -148,12 +149,6 @@ async fn in_time(
 ) -> Result<GroupAnswer, Refusal> {
     let gone =
         || Refusal::new(Reason::Draining, "the daemon is closing; repeat with the same event ids after its restart");
-    let late = || {
-        Refusal::new(
-            Reason::DeadlineExceeded,
-            "the deadline passed; repeat with the same event ids to learn the answer",
-        )
-    };
     match deadline {
         None => answer.await.map_err(|_| gone())?,
         Some(at) => match tokio::time::timeout_at(at.into(), answer).await {
@@ -273,12 +268,6 @@ fn draw_salt() -> Result<[u8; SALT_LEN], Refusal> {
 
 /// The answer to an event whose id stands at `seq`: the same record if it has the same content.
 async fn repeat(offer: &Offer, decoded: &Decoded, seq: u64) -> Result<Answered, Refusal> {
-    let late = || {
-        Refusal::new(
-            Reason::DeadlineExceeded,
-            "the deadline passed; repeat with the same event ids to learn the answer",
-        )
-    };
     match offer.deadline {
         None => offer.trail.wait_signed(seq).await?,
         Some(at) => tokio::time::timeout_at(at.into(), offer.trail.wait_signed(seq)).await.map_err(|_| late())??,

@@ -150,9 +150,10 @@ impl Metrics {
         }
     }
 
-    /// Counts events by how they ended: once for each event that was offered.
-    pub fn records(&self, trail: &Origin, client: &MemberId, outcome: Outcome, events: u64) {
-        let trail = if self.trails.contains(trail) { trail.to_string() } else { OTHER.to_owned() };
+    /// Counts events by how they ended: once for each event that was offered. No trail: they were
+    /// refused before they had one.
+    pub fn records(&self, trail: Option<&Origin>, client: &MemberId, outcome: Outcome, events: u64) {
+        let trail = trail.filter(|trail| self.trails.contains(*trail)).map_or(OTHER.to_owned(), Origin::to_string);
         let labels = RecordLabels { trail, client: self.client_label(client), outcome: outcome.word() };
         self.records.get_or_create(&labels).inc_by(events);
         if let Some(counters) = self.clients.get(client) {
@@ -250,9 +251,9 @@ mod tests {
         let metrics = metrics();
         let (a, trail) = (MemberId::parse("a").unwrap(), Origin::parse("acme.example/x").unwrap());
         metrics.offered(&a, 10);
-        metrics.records(&trail, &a, Outcome::Succeeded, 6);
-        metrics.records(&trail, &a, Outcome::Denied, 3);
-        metrics.records(&trail, &a, Outcome::Failed, 1);
+        metrics.records(Some(&trail), &a, Outcome::Succeeded, 6);
+        metrics.records(Some(&trail), &a, Outcome::Denied, 3);
+        metrics.records(Some(&trail), &a, Outcome::Failed, 1);
         let counts: Vec<_> = metrics.client_counts().map(|(_, counts)| counts).collect();
         let want = ClientCounts { offered: 10, signed: 6, denied: 3, failed: 1 };
         assert_eq!(counts, [want, ClientCounts::default()]);
@@ -269,7 +270,7 @@ mod tests {
             let client = MemberId::parse(&format!("m{n}")).unwrap();
             let trail = Origin::parse(&format!("acme.example/t{n}")).unwrap();
             metrics.offered(&client, 1);
-            metrics.records(&trail, &client, Outcome::Denied, 1);
+            metrics.records(Some(&trail), &client, Outcome::Denied, 1);
         }
         let text = metrics.encode();
         assert!(text.contains("countersign_offered_total{client=\"other\"} 1000\n"), "{text}");

@@ -16,11 +16,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::submit::{self, Answered, Offer, Pending};
 use super::{answer, held, timeout};
-use crate::appliance::Appliance;
+use crate::appliance::{Appliance, no_origin};
 use crate::decoding;
 use crate::intake::Leaving;
 use crate::limits::Permit;
@@ -54,17 +54,28 @@ impl Signing {
         deadline: Option<Instant>,
     ) -> Result<Begun, Refusal> {
         let appliance = &self.appliance;
-        // Authorised first: who may not write a trail does not learn whether it exists.
-        let origin = Origin::parse(&request.trail).map_err(|error| Refusal::new(Reason::InvalidRequest, error))?;
-        let caller = appliance.access.authorise_write(peer, appliance.clock.now(), &origin)?;
-        let trail = appliance.trail(origin.as_str())?.clone();
         let count = request.events.len() as u64;
-        appliance.metrics.offered(&caller.id, count);
-        let pending = self.admit(&trail, &caller.id, request, deadline).await;
+        let (client, trail) = self.authorise(peer, &request.trail).inspect_err(|refusal| {
+            // Counted for whoever the certificate names, even of one that is revoked.
+            if let Some(member) = peer.and_then(|peer| appliance.access.member(peer.spiffe_id())) {
+                appliance.metrics.offered(member, count);
+                appliance.metrics.records(None, member, refusal.reason().outcome(), count);
+            }
+        })?;
+        appliance.metrics.offered(&client, count);
+        let pending = self.admit(&trail, &client, request, deadline).await;
         if let Err(refusal) = &pending {
-            appliance.metrics.records(&trail.facts().origin, &caller.id, refusal.reason().outcome(), count);
+            appliance.metrics.records(Some(&trail.facts().origin), &client, refusal.reason().outcome(), count);
         }
-        Ok(Begun { appliance: appliance.clone(), client: caller.id, pending: pending? })
+        Ok(Begun { appliance: appliance.clone(), client, pending: pending? })
+    }
+
+    /// Who writes to which trail.
+    fn authorise(&self, peer: Option<&Peer>, trail: &str) -> Result<(MemberId, TrailHandle), Refusal> {
+        let origin = Origin::parse(trail).map_err(no_origin)?;
+        // First: who may not write a trail does not learn whether it exists.
+        let caller = self.appliance.access.authorise_write(peer, self.appliance.clock.now(), &origin)?;
+        Ok((caller.id, self.appliance.trail(trail)?.clone()))
     }
 
     async fn admit(
@@ -90,14 +101,60 @@ impl Signing {
         submit::begin(offer, request.events, permit).await
     }
 
-    /// One request, whole.
-    async fn batch(
+    /// Counts how a request ended, and says so in the span of its call: the one line that carries the
+    /// caller's trace.
+    fn answered<T>(&self, operation: &'static str, events: usize, result: &Result<T, Refusal>) {
+        let reason = result.as_ref().map(|_| ()).map_err(Refusal::reason);
+        self.appliance.metrics.operation(operation, reason);
+        let (outcome, reason) = match reason {
+            Ok(()) => (Outcome::Succeeded, None),
+            Err(reason) => (reason.outcome(), Some(reason.code())),
+        };
+        tracing::debug!(outcome = outcome.word(), reason, events, "answered");
+    }
+
+    /// One request, whole, in a task of its own: a caller that goes away, or whose deadline passes,
+    /// takes its answer with it and not the count of how its events ended.
+    async fn whole<T: Send + 'static>(
         &self,
-        peer: Option<&Peer>,
+        call: Call,
         request: SignBatchRequest,
-        deadline: Option<Instant>,
-    ) -> Result<Signed, Refusal> {
-        self.begin(peer, request, deadline).await?.finish().await
+        respond: fn(Signed) -> Result<Holding<T>, Refusal>,
+    ) -> Result<Response<T>, Status> {
+        let Call { operation, peer, deadline, span } = call;
+        let (service, events) = (self.clone(), request.events.len());
+        let task = async move {
+            let begun = service.begin(peer.as_ref(), request, deadline).await;
+            let finished = match begun {
+                Ok(begun) => begun.finish().await,
+                Err(refusal) => Err(refusal),
+            };
+            let result = finished.and_then(respond);
+            service.answered(operation, events, &result);
+            result
+        };
+        let ended = |error| Refusal::new(Reason::Internal, format_args!("the call ended early: {error}"));
+        let result = tokio::spawn(task.instrument(span)).await.map_err(ended)?;
+        Ok(with_permit(result?))
+    }
+}
+
+/// A response, and what its events hold until it has left.
+type Holding<T> = (T, Arc<Permit>);
+
+/// What a unary call brings beside its request.
+struct Call {
+    operation: &'static str,
+    peer: Option<Peer>,
+    deadline: Option<Instant>,
+    span: Span,
+}
+
+impl Call {
+    fn of<T>(operation: &'static str, request: &Request<T>) -> Call {
+        let peer = peer_of(request);
+        let span = call_span(operation, request.metadata(), peer.as_ref());
+        Call { operation, deadline: deadline(request.metadata()), span, peer }
     }
 }
 
@@ -115,9 +172,10 @@ impl Begun {
         let answers = self.pending.finish().await;
         let metrics = &self.appliance.metrics;
         let signed = answers.iter().filter(|one| one.is_ok()).count() as u64;
-        metrics.records(&trail.facts().origin, &self.client, Outcome::Succeeded, signed);
+        let origin = Some(&trail.facts().origin);
+        metrics.records(origin, &self.client, Outcome::Succeeded, signed);
         for refusal in answers.iter().filter_map(|one| one.as_ref().err()) {
-            metrics.records(&trail.facts().origin, &self.client, refusal.reason().outcome(), 1);
+            metrics.records(origin, &self.client, refusal.reason().outcome(), 1);
         }
         let proofs = answer::proofs(&self.appliance.store, &trail, answers.iter().flatten()).await?;
         Ok(Signed { answers, proofs, permit })
@@ -133,8 +191,15 @@ struct Signed {
 }
 
 impl Signed {
+    /// The answer to the only event, and what it holds.
+    fn into_one(mut self) -> Result<Holding<SignResponse>, Refusal> {
+        let answered = self.answers.pop().unwrap_or_else(|| Err(Refusal::from(Reason::Internal)))?;
+        let response = SignResponse { signed: Some(answer::signed(&answered)), proof: self.proofs.pop() };
+        Ok((response, self.permit))
+    }
+
     /// The answer, and what its events hold.
-    fn into_response(self) -> (SignBatchResponse, Arc<Permit>) {
+    fn into_response(self) -> Holding<SignBatchResponse> {
         let answers = self.answers.iter().map(|one| Answer {
             outcome: Some(match one {
                 Ok(answered) => AnswerOutcome::Signed(answer::signed(answered)),
@@ -147,7 +212,7 @@ impl Signed {
 
 /// The caller's deadline (gRPC `grpc-timeout`), at most [`MAX_WAIT`] away.
 fn deadline(metadata: &MetadataMap) -> Option<Instant> {
-    let asked = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(timeout::parse);
+    let asked = metadata.get(timeout::HEADER).and_then(|value| value.to_str().ok()).and_then(timeout::parse);
     Some(Instant::now() + asked.unwrap_or(MAX_WAIT).min(MAX_WAIT))
 }
 
@@ -156,7 +221,7 @@ fn peer_of<T>(request: &Request<T>) -> Option<Peer> {
 }
 
 /// A response whose events are in flight until it has left.
-fn with_permit<T>((response, permit): (T, Arc<Permit>)) -> Response<T> {
+fn with_permit<T>((response, permit): Holding<T>) -> Response<T> {
     let mut response = Response::new(response);
     response.extensions_mut().insert(Leaving::new(permit));
     response
@@ -167,25 +232,15 @@ type Answers = Pin<Box<dyn Stream<Item = Result<SignBatchResponse, Status>> + Se
 #[tonic::async_trait]
 impl SigningService for Signing {
     async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
-        let (peer, deadline) = (peer_of(&request), deadline(request.metadata()));
-        let span = call_span("Sign", request.metadata(), peer.as_ref());
+        let call = Call::of("Sign", &request);
         let SignRequest { trail, event, held } = request.into_inner();
         let request = SignBatchRequest { trail, events: event.into_iter().collect(), held };
-        let result = self.batch(peer.as_ref(), request, deadline).instrument(span).await.and_then(|mut signed| {
-            let answered = signed.answers.pop().unwrap_or_else(|| Err(Refusal::from(Reason::Internal)))?;
-            let response = SignResponse { signed: Some(answer::signed(&answered)), proof: signed.proofs.pop() };
-            Ok(with_permit((response, signed.permit)))
-        });
-        self.appliance.metrics.operation("Sign", result.as_ref().map(|_| ()).map_err(Refusal::reason));
-        Ok(result?)
+        self.whole(call, request, Signed::into_one).await
     }
 
     async fn sign_batch(&self, request: Request<SignBatchRequest>) -> Result<Response<SignBatchResponse>, Status> {
-        let (peer, deadline) = (peer_of(&request), deadline(request.metadata()));
-        let span = call_span("SignBatch", request.metadata(), peer.as_ref());
-        let result = self.batch(peer.as_ref(), request.into_inner(), deadline).instrument(span).await;
-        self.appliance.metrics.operation("SignBatch", result.as_ref().map(|_| ()).map_err(Refusal::reason));
-        Ok(with_permit(result?.into_response()))
+        let call = Call::of("SignBatch", &request);
+        self.whole(call, request.into_inner(), |signed| Ok(signed.into_response())).await
     }
 
     type SignStreamStream = Answers;
@@ -213,17 +268,19 @@ impl SigningService for Signing {
                         }
                     };
                     let wait = deadline.or_else(|| Some(Instant::now() + MAX_WAIT));
+                    let events = request.events.len();
                     // Sequenced here, one message after the other; only the waiting is done aside.
                     let begun = service.begin(peer.as_ref(), request, wait).await;
-                    let appliance = service.appliance.clone();
-                    tokio::spawn(async move {
+                    let service = service.clone();
+                    let waiting = async move {
                         let result = match begun {
                             Ok(begun) => begun.finish().await,
                             Err(refusal) => Err(refusal),
                         };
-                        appliance.metrics.operation("SignStream", result.as_ref().map(|_| ()).map_err(Refusal::reason));
+                        service.answered("SignStream", events, &result);
                         let _ = reply.send(result.map(Signed::into_response).map_err(Status::from));
-                    });
+                    };
+                    tokio::spawn(waiting.in_current_span());
                 }
             }
             .instrument(span),
@@ -238,5 +295,5 @@ impl SigningService for Signing {
 
 /// A stream lives as long as its caller wants; only a deadline that was given bounds its answers.
 fn deadline_of_stream(metadata: &MetadataMap) -> Option<Instant> {
-    metadata.get("grpc-timeout").and(deadline(metadata))
+    metadata.get(timeout::HEADER).and(deadline(metadata))
 }

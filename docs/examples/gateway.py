@@ -10,7 +10,7 @@ import base64, hashlib, json, pathlib, sys, time, tomllib, uuid
 import grpc, rfc8785
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 import batch_proof
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "proto"))
@@ -22,13 +22,15 @@ def connect(profile, genesis):
     settings = tomllib.loads(profile.read_text())
     must(hashlib.sha256(genesis.read_bytes()).hexdigest() == settings["genesis"], "the genesis is the pinned one")
     files = [(profile.parent / settings[name]).read_bytes() for name in ("ca", "key", "certificate")]
-    channel = grpc.secure_channel(settings["endpoint"].removeprefix("https://"), grpc.ssl_channel_credentials(*files))
+    channel = grpc.secure_channel(settings["endpoint"].removeprefix("https://"), grpc.ssl_channel_credentials(*files),
+                                  options=[("grpc.max_receive_message_length", 64 << 20)])
     return services.SigningServiceStub(channel), {key["kid"]: key for key in json.loads(genesis.read_bytes())["keys"]}
 
 
 def decision(text):
     """An event. Its id begins with the time, so that ids ascend."""
-    facts = {"team": "docs", "model": {"provider": "example", "name": "example-1"}, "attributes": {"lang": "en"}}
+    facts = {"team": "docs", "model": {"provider": "example", "name": "example-1"}, "attributes": {"lang": "en"},
+             "tokens": {"prompt": 12, "completion": 0}}
     return {"event_id": f"{time.time_ns():x}-{uuid.uuid4()}", "type": "llm.completion", "facts": facts,
             "category": "CATEGORY_NORMAL", "decision": "DECISION_ALLOW", "result": "RESULT_DELIVERED",
             "request": {"media_type": "text/plain", "data": text.encode()}}
@@ -37,12 +39,12 @@ def decision(text):
 def check(keys, sent, answer):
     """The record, once all that the answer claims was checked against what was sent."""
     signed, record = answer.signed, json.loads(answer.signed.record)
-    event, request = MessageToDict(sent.event, preserving_proto_field_name=True), sent.event.request
-    enums = {name: event[name].removeprefix(f"{name}_".upper()).lower() for name in ("category", "decision", "result")}
+    event, request = sent.event, sent.event.request
+    enums = {name: word(event, name) for name in ("category", "decision", "result")}
     salts = {salt.part: salt.salt for salt in signed.salts}
-    parts = {"facts": commitment("facts", "application/json", salts["facts"], rfc8785.dumps(event["facts"])),
+    parts = {"facts": commitment("facts", "application/json", salts["facts"], rfc8785.dumps(plain(event.facts))),
              "request": commitment("request", request.media_type, salts["request"], request.data)}
-    expected = {"trail": sent.trail, "seq": str(signed.seq), "event_id": event["event_id"], "type": event["type"]}
+    expected = {"trail": sent.trail, "seq": str(signed.seq), "event_id": event.event_id, "type": event.type}
     must(record == record | expected | enums | {"parts": parts}, "the record is what was sent")
     must(signed.leaf_hash == hashlib.sha256(b"\0" + signed.record).digest(), "the leaf hash")
     key = keys[record["kids"][0]]
@@ -55,6 +57,29 @@ def check(keys, sent, answer):
     public = serialization.load_der_public_key(base64.b64decode(key["spki"]))
     public.verify(signature, message, *([ec.ECDSA(hashes.SHA256())] if key["algorithm"] == "ecdsa-p256" else []))
     return record
+
+
+def word(event, name):
+    """An enumeration's value as the record has it."""
+    value = event.DESCRIPTOR.fields_by_name[name].enum_type.values_by_number[getattr(event, name)]
+    return value.name.removeprefix(f"{name}_".upper()).lower()
+
+
+def plain(message):
+    """A message of facts as JSON: numbers are decimal strings and always there, what is empty is left out."""
+    members = {}
+    for field in message.DESCRIPTOR.fields:
+        value, kind = getattr(message, field.name), field.message_type
+        if isinstance(value, int):
+            value = str(value)
+        elif isinstance(value, Message):
+            value = plain(value) if message.HasField(field.name) else None
+        elif kind and kind.GetOptions().map_entry:
+            value = dict(value)
+        elif not isinstance(value, str):
+            value = [plain(one) if kind else one for one in value]
+        members[field.name] = value
+    return {name: value for name, value in members.items() if value}
 
 
 def commitment(name, media_type, salt, content):

@@ -22,7 +22,7 @@ fn scraped() -> BTreeMap<String, BTreeSet<String>> {
     let metrics = Metrics::new([member.clone()], [trail.clone()]);
     metrics.operation("Sign", Ok(()));
     metrics.offered(&member, 1);
-    metrics.records(&trail, &member, Outcome::Succeeded, 1);
+    metrics.records(Some(&trail), &member, Outcome::Succeeded, 1);
     metrics.stage(Stage::Hsm, Duration::from_millis(1));
     metrics.batch(1);
     metrics.in_flight((1, 1));

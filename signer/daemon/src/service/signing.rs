@@ -250,7 +250,8 @@ impl SigningService for Signing {
         let span = call_span("SignStream", request.metadata(), peer.as_ref());
         let mut requests = request.into_inner();
         // The order of this channel is the order of the answers; its bound is the window.
-        let (window, answers) = mpsc::channel(STREAM_WINDOW);
+        // One more is taken out of it and waited for.
+        let (window, answers) = mpsc::channel(STREAM_WINDOW - 1);
         let service = self.clone();
         tokio::spawn(
             async move {

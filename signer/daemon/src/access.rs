@@ -12,6 +12,7 @@
 //! The configuration has no say in it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use countersign_trail::admin::AdminState;
 use countersign_trail::document::{Plan, Role};
@@ -129,12 +130,13 @@ pub struct Reader {
 
 struct Entry {
     caller: Caller,
-    grants: BTreeSet<Origin>,
+    grants: Arc<BTreeSet<Origin>>,
 }
 
-/// The roster, by SPIFFE ID.
+/// The roster, by SPIFFE ID and by member.
 pub struct Access {
     entries: HashMap<String, Entry>,
+    grants: HashMap<MemberId, Arc<BTreeSet<Origin>>>,
 }
 
 impl Access {
@@ -145,15 +147,16 @@ impl Access {
 
     /// The roster of a checked plan.
     pub fn from_plan(plan: &Plan) -> Access {
-        let mut entries = HashMap::new();
+        let (mut entries, mut all) = (HashMap::new(), HashMap::new());
         for member in &plan.members {
+            let grants: Arc<BTreeSet<Origin>> = Arc::new(member.grants.iter().cloned().collect());
             for spiffe_id in &member.spiffe_ids {
                 let caller = Caller { id: member.id.clone(), role: member.role };
-                let grants = member.grants.iter().cloned().collect();
-                entries.insert(spiffe_id.clone(), Entry { caller, grants });
+                entries.insert(spiffe_id.clone(), Entry { caller, grants: grants.clone() });
             }
+            all.insert(member.id.clone(), grants);
         }
-        Access { entries }
+        Access { entries, grants: all }
     }
 
     /// The member with this SPIFFE ID.
@@ -163,7 +166,7 @@ impl Access {
 
     /// Whether a member's grants hold `trail`: which records its events may link to.
     pub fn is_granted(&self, client: &MemberId, trail: &Origin) -> bool {
-        self.entries.values().any(|entry| entry.caller.id == *client && entry.grants.contains(trail))
+        self.grants.get(client).is_some_and(|grants| grants.contains(trail))
     }
 
     fn entry(&self, peer: Option<&Peer>, now: Timestamp) -> Result<&Entry, Denied> {

@@ -93,10 +93,11 @@ impl Signing {
             let message = format_args!("{count} events; at most {} in one message", self.appliance.max_batch);
             return Err(Refusal::new(Reason::BatchTooLarge, message));
         }
+        let permit = self.appliance.admission.admit(client, count, request.encoded_len())?;
+        // Within the client's rate: a claim costs a read and a signature's check.
         if let Some(held) = &request.held {
             held::check(&self.appliance, trail, held).await?;
         }
-        let permit = self.appliance.admission.admit(client, count, request.encoded_len())?;
         let offer = Offer { appliance: self.appliance.clone(), trail: trail.clone(), client: client.clone(), deadline };
         submit::begin(offer, request.events, permit).await
     }

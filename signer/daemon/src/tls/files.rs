@@ -28,12 +28,14 @@ const MAX_CRL_BYTES: u64 = 16 << 20;
 /// Most certificates of the server's chain.
 const MAX_CHAIN: usize = 10;
 
-/// The bytes of every file, as read at one time.
-pub(super) struct RawFiles {
+/// The bytes of the server's certificate and key, as read at one time.
+pub(super) struct RawKey {
     certificate: (PathBuf, Vec<u8>),
     key: (PathBuf, Vec<u8>),
-    crls: Vec<(PathBuf, Vec<u8>)>,
 }
+
+/// The bytes of the revocation lists, as read at one time.
+pub(super) struct RawLists(Vec<(PathBuf, Vec<u8>)>);
 
 /// Revocation lists in two forms: for handshakes, and for connections that are open.
 pub(super) struct RevocationLists {
@@ -41,23 +43,21 @@ pub(super) struct RevocationLists {
     pub(super) revoked: HashSet<CertificateId>,
 }
 
-impl RawFiles {
-    pub(super) fn read(config: &config::Tls) -> Result<RawFiles, TlsError> {
+/// Tells two readings apart.
+fn digest_of<'f>(files: impl Iterator<Item = &'f (PathBuf, Vec<u8>)>) -> Hash {
+    let hashes: Vec<Hash> = files.map(|(_, bytes)| Hash::of(bytes)).collect();
+    Hash::of_parts(&hashes.iter().map(AsRef::as_ref).collect::<Vec<&[u8]>>())
+}
+
+impl RawKey {
+    pub(super) fn read(config: &config::Tls) -> Result<RawKey, TlsError> {
         let certificate = read(&config.certificate, MAX_PEM_BYTES, false)?;
         let key = read(&config.key, MAX_PEM_BYTES, true)?;
-        let crl = |path: &PathBuf| Ok((path.clone(), read(path, MAX_CRL_BYTES, false)?));
-        Ok(RawFiles {
-            certificate: (config.certificate.clone(), certificate),
-            key: (config.key.clone(), key),
-            crls: config.crls.iter().map(crl).collect::<Result<_, TlsError>>()?,
-        })
+        Ok(RawKey { certificate: (config.certificate.clone(), certificate), key: (config.key.clone(), key) })
     }
 
-    /// Tells two readings apart.
     pub(super) fn digest(&self) -> Hash {
-        let files = [&self.certificate, &self.key].into_iter().chain(&self.crls);
-        let hashes: Vec<Hash> = files.map(|(_, bytes)| Hash::of(bytes)).collect();
-        Hash::of_parts(&hashes.iter().map(AsRef::as_ref).collect::<Vec<&[u8]>>())
+        digest_of([&self.certificate, &self.key].into_iter())
     }
 
     /// The server's certificate and key, which belong together and are valid at `now`.
@@ -84,10 +84,21 @@ impl RawFiles {
         CertifiedKey::from_der(chain, key, provider)
             .map_err(|error| refuse(format!("is not the key of {}: {error}", path.display())))
     }
+}
 
-    pub(super) fn revocation_lists(&self) -> Result<RevocationLists, TlsError> {
+impl RawLists {
+    pub(super) fn read(config: &config::Tls) -> Result<RawLists, TlsError> {
+        let list = |path: &PathBuf| Ok((path.clone(), read(path, MAX_CRL_BYTES, false)?));
+        Ok(RawLists(config.crls.iter().map(list).collect::<Result<_, TlsError>>()?))
+    }
+
+    pub(super) fn digest(&self) -> Hash {
+        digest_of(self.0.iter())
+    }
+
+    pub(super) fn parse(&self) -> Result<RevocationLists, TlsError> {
         let mut all = RevocationLists { lists: Vec::new(), revoked: HashSet::new() };
-        for (path, bytes) in &self.crls {
+        for (path, bytes) in &self.0 {
             let refuse = |problem: String| TlsError::Content { path: path.clone(), problem };
             let lists = split_crls(bytes).map_err(|problem| refuse(format!("is no revocation list: {problem}")))?;
             for list in lists {
@@ -114,15 +125,11 @@ pub(super) fn problems(config: &config::Tls, provider: &CryptoProvider, now: Tim
     let key = read(&config.key, MAX_PEM_BYTES, true).map_err(|error| problems.push(error));
     if let (Ok(certificate), Ok(key)) = (certificate, key) {
         let certificate = (config.certificate.clone(), certificate);
-        let pair = RawFiles { certificate, key: (config.key.clone(), key), crls: Vec::new() };
-        problems.extend(pair.server_key(provider, now).err());
+        problems.extend(RawKey { certificate, key: (config.key.clone(), key) }.server_key(provider, now).err());
     }
     for path in &config.crls {
-        let list = read(path, MAX_CRL_BYTES, false).and_then(|bytes| {
-            let none = || (PathBuf::new(), Vec::new());
-            RawFiles { certificate: none(), key: none(), crls: vec![(path.clone(), bytes)] }.revocation_lists()
-        });
-        problems.extend(list.err());
+        let list = read(path, MAX_CRL_BYTES, false);
+        problems.extend(list.and_then(|bytes| RawLists(vec![(path.clone(), bytes)]).parse()).err());
     }
     problems
 }

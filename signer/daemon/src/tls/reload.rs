@@ -13,7 +13,7 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::files::{RawFiles, RevocationLists};
+use super::files::{RawKey, RawLists, RevocationLists};
 use super::verifier::IdentityVerifier;
 use super::{TlsError, provider};
 use crate::config;
@@ -29,8 +29,9 @@ struct InForce {
 
 /// The TLS settings in force. One for the daemon, shared.
 ///
-/// A reading replaces certificate, key and revocation lists together or not at all. Open
-/// connections keep the certificate that they were made with; revocation reaches them through
+/// A reading replaces certificate and key together or not at all, and revocation lists together or not at
+/// all; neither waits for the other, so that a certificate that cannot be used keeps no revocation out.
+/// Open connections keep the certificate that they were made with; revocation reaches them through
 /// [`crate::peer::Peer::check`].
 pub struct Tls {
     files: config::Tls,
@@ -43,9 +44,10 @@ pub struct Tls {
     metrics: Arc<Metrics>,
 }
 
+/// What is in force, each with the digest of its files.
 struct LastReading {
-    /// Of the files in force.
-    digest: Hash,
+    key: (Hash, Arc<CertifiedKey>),
+    lists: (Hash, Vec<CertificateRevocationListDer<'static>>),
     /// The refusal that was logged last, so that each is logged once.
     refusal: Option<String>,
 }
@@ -66,11 +68,14 @@ impl Tls {
             roots.add(root.clone()).map_err(refuse)?;
         }
         let (roots, provider) = (Arc::new(roots), provider());
-        let raw = RawFiles::read(files)?;
-        let (in_force, lists) = build(&raw, files, &roots, &provider)?;
+        let (raw_key, raw_lists) = (RawKey::read(files)?, RawLists::read(files)?);
+        let key = Arc::new(raw_key.server_key(&provider, now())?);
+        let RevocationLists { lists, revoked } = raw_lists.parse()?;
+        let in_force = build(&key, lists.clone(), files, &roots, &provider)?;
         let revocations = Revocations::default();
-        revocations.publish(lists.revoked);
-        let last = Mutex::new(LastReading { digest: raw.digest(), refusal: None });
+        revocations.publish(revoked);
+        let (key, lists) = ((raw_key.digest(), key), (raw_lists.digest(), lists));
+        let last = Mutex::new(LastReading { key, lists, refusal: None });
         Ok(Tls {
             files: files.clone(),
             roots,
@@ -98,29 +103,30 @@ impl Tls {
         &self.revocations
     }
 
-    /// Reads the files again. Gives whether something changed. On an error everything stays as it
-    /// was. Counted, and logged where something changed. Blocks on file reads.
+    /// Reads the files again. Gives whether something changed. What cannot be used leaves its
+    /// predecessor in force. Counted, and logged where something changed. Blocks on file reads.
     ///
     /// # Errors
-    /// Any file cannot be used.
+    /// Any file cannot be used; what could be is in force all the same.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.read_again(last.digest) {
-            Ok(Some(digest)) => {
-                *last = LastReading { digest, refusal: None };
-                self.metrics.tls_reload(Outcome::Succeeded);
-                tracing::info!(revoked = self.revocations.len(), "TLS files have changed and are in force");
-                Ok(true)
-            }
-            Ok(None) => {
+        let (changed, refused) = self.read_again(&mut last);
+        if changed {
+            tracing::info!(revoked = self.revocations.len(), "TLS files have changed and are in force");
+        }
+        match refused {
+            None => {
                 last.refusal = None;
-                Ok(false)
+                if changed {
+                    self.metrics.tls_reload(Outcome::Succeeded);
+                }
+                Ok(changed)
             }
-            Err(error) => {
+            Some(error) => {
                 self.metrics.tls_reload(Outcome::Failed);
                 let text = error.to_string();
                 if last.refusal.as_ref() != Some(&text) {
-                    tracing::error!(error = %text, "TLS files have changed and cannot be used; the old ones stay in force");
+                    tracing::error!(error = %text, "a TLS file has changed and cannot be used; the old one stays in force");
                     last.refusal = Some(text);
                 }
                 Err(error)
@@ -128,17 +134,38 @@ impl Tls {
         }
     }
 
-    /// Gives the digest of the new files, or None if they are those in force.
-    fn read_again(&self, in_force: Hash) -> Result<Option<Hash>, TlsError> {
-        let raw = RawFiles::read(&self.files)?;
-        let digest = raw.digest();
-        if digest == in_force {
-            return Ok(None);
+    /// Puts in force what changed and can be used; gives whether anything did, and what was refused.
+    fn read_again(&self, last: &mut LastReading) -> (bool, Option<TlsError>) {
+        let key = RawKey::read(&self.files).and_then(|raw| match raw.digest() {
+            same if same == last.key.0 => Ok(None),
+            digest => Ok(Some((digest, Arc::new(raw.server_key(&self.provider, now())?)))),
+        });
+        let lists = RawLists::read(&self.files).and_then(|raw| match raw.digest() {
+            same if same == last.lists.0 => Ok(None),
+            digest => Ok(Some((digest, raw.parse()?))),
+        });
+        let (key, no_key) = apart(key);
+        let (lists, no_lists) = apart(lists);
+        let refused = no_lists.or(no_key);
+        if key.is_none() && lists.is_none() {
+            return (false, refused);
         }
-        let (settings, lists) = build(&raw, &self.files, &self.roots, &self.provider)?;
-        self.in_force.store(Arc::new(settings));
-        self.revocations.publish(lists.revoked);
-        Ok(Some(digest))
+        let key = key.unwrap_or_else(|| last.key.clone());
+        let (lists, revoked) = match lists {
+            Some((digest, RevocationLists { lists, revoked })) => ((digest, lists), Some(revoked)),
+            None => (last.lists.clone(), None),
+        };
+        match build(&key.1, lists.1.clone(), &self.files, &self.roots, &self.provider) {
+            Err(error) => (false, Some(error)),
+            Ok(in_force) => {
+                self.in_force.store(Arc::new(in_force));
+                if let Some(revoked) = revoked {
+                    self.revocations.publish(revoked);
+                }
+                (last.key, last.lists) = (key, lists);
+                (true, refused)
+            }
+        }
     }
 
     /// Reads the files again every `reload_seconds` and at SIGHUP. Ends only with its task.
@@ -163,17 +190,24 @@ impl Tls {
     }
 }
 
+/// What a reading gives, and what it refuses.
+fn apart<T>(read: Result<Option<T>, TlsError>) -> (Option<T>, Option<TlsError>) {
+    match read {
+        Ok(read) => (read, None),
+        Err(error) => (None, Some(error)),
+    }
+}
+
 fn build(
-    raw: &RawFiles,
+    key: &Arc<CertifiedKey>,
+    lists: Vec<CertificateRevocationListDer<'static>>,
     files: &config::Tls,
     roots: &Arc<RootCertStore>,
     provider: &Arc<CryptoProvider>,
-) -> Result<(InForce, RevocationLists), TlsError> {
-    let key = Arc::new(raw.server_key(provider, now())?);
-    let mut lists = raw.revocation_lists()?;
-    let mutual = mutual_config(&key, std::mem::take(&mut lists.lists), files.enforce_crl_expiry, roots, provider)?;
-    let public = public_config(&key, provider)?;
-    Ok((InForce { mutual: Arc::new(mutual), public: Arc::new(public) }, lists))
+) -> Result<InForce, TlsError> {
+    let mutual = mutual_config(key, lists, files.enforce_crl_expiry, roots, provider)?;
+    let public = public_config(key, provider)?;
+    Ok(InForce { mutual: Arc::new(mutual), public: Arc::new(public) })
 }
 
 fn mutual_config(

@@ -175,6 +175,16 @@ async fn revocation_reaches_an_open_connection() {
     assert!(refusal.contains("CertificateRevoked"), "{refusal}");
     running.connect(running.client(Some(&other))).await.unwrap();
 
+    // A list that comes with a certificate that cannot be used is in force all the same.
+    std::fs::write(running.dir.path().join("server.pem"), "nothing").unwrap();
+    std::fs::write(&list, crl(&running.clients, &[77, 78], 2100)).unwrap();
+    assert!(running.tls.reload().unwrap_err().to_string().contains("server.pem"));
+    assert_eq!(call(&mut untouched).await, Err("CERTIFICATE_REVOKED".to_owned()));
+    assert!(
+        running.refusal(running.client(Some(&other))).await.contains("CertificateRevoked"),
+        "by the old certificate"
+    );
+
     // A damaged or missing list takes nothing back.
     for damaged in [Some("not a list"), Some(""), None] {
         match damaged {
@@ -185,7 +195,7 @@ async fn revocation_reaches_an_open_connection() {
         assert_eq!(call(&mut revoked).await, Err("CERTIFICATE_REVOKED".to_owned()));
     }
     let text = running.metrics.encode();
-    assert!(text.contains("countersign_tls_reload_total{outcome=\"failed\"} 3\n"), "{text}");
+    assert!(text.contains("countersign_tls_reload_total{outcome=\"failed\"} 4\n"), "{text}");
     assert!(text.contains("countersign_tls_reload_total{outcome=\"succeeded\"} 1\n"), "{text}");
 }
 

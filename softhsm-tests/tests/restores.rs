@@ -114,6 +114,10 @@ fn an_older_copy_is_refused_at_the_start_and_by_the_client_that_knows_better() {
     }
     daemon.stop().unwrap();
 
+    // Whoever can edit the store does not open it: the second head says so too.
+    let store = rusqlite::Connection::open(at("data/store.db")).unwrap();
+    assert_eq!(store.execute("UPDATE trails SET latched = NULL WHERE latched IS NOT NULL", []).unwrap(), trails.len());
+    drop(store);
     // With a latched trail the daemon serves, and says that it is not ready.
     let daemon = scene.stage.spawn().unwrap();
     wait_for("the latched trail's reason", || daemon.readyz().is_ok_and(|answer| answer.contains("TRAIL_LATCHED")));

@@ -237,10 +237,10 @@ fn a_second_head_that_does_not_agree() {
 fn change_leaf(head: &Path) {
     let mut bytes = fs::read(head).unwrap();
     for slot in [0, 4096] {
-        if bytes.len() >= slot + 96 {
+        if bytes.len() >= slot + 104 {
             bytes[slot + 32..slot + 64].fill(3);
-            let checksum = Hash::of(&bytes[slot..slot + 64]);
-            bytes[slot + 64..slot + 96].copy_from_slice(checksum.as_bytes());
+            let checksum = Hash::of(&bytes[slot..slot + 72]);
+            bytes[slot + 72..slot + 104].copy_from_slice(checksum.as_bytes());
         }
     }
     fs::write(head, bytes).unwrap();

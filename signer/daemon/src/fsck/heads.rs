@@ -44,7 +44,12 @@ impl<'c> Heads<'c> {
         let key = entry.and_then(|entry| state.keys.get(&entry.checkpoint_key)).map(|entry| &entry.key);
         let noted = state.heads.iter().filter(|noted| noted.head.trail == *origin);
         let second = match HeadFile::open(head_dir, &origin.path_segment(), false) {
-            Ok((_, Some(second))) => Some(second),
+            Ok((_, Some(second))) => {
+                if second.latched {
+                    findings.note(origin, "latched, as the second head says");
+                }
+                Some(second)
+            }
             Ok((_, None)) => {
                 findings.differs(origin, "second head", "a slot whose checksum holds", "none");
                 None

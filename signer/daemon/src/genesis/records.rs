@@ -135,7 +135,7 @@ async fn write_one(
     let note = SignedCheckpoint::assemble(checkpoint, key, &signature).map_err(|_| missing())?;
     let (mut second, _) =
         HeadFile::open(&config.head_dir, &facts.origin.path_segment(), true).map_err(file_error(&config.head_dir))?;
-    second.write(SecondHead { size: 1, leaf: batch.next.leaf }).map_err(file_error(&config.head_dir))?;
+    second.write(SecondHead::at(1, batch.next.leaf)).map_err(file_error(&config.head_dir))?;
     let note = SignedNote { size: 1, note: note.to_bytes().into() };
     let outcome = Outcome { first_seq: 0, count: 1, signatures, checkpoint: Some(note) };
     store.append(Append { trail: facts.no, outcome: Some(outcome), intent: None, checkpoint: None }).await?;

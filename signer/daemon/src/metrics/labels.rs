@@ -62,6 +62,8 @@ impl HsmState {
 /// Why a connection ended before a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedConnection {
+    /// Too many are in handshake, in all or from one address.
+    Handshakes,
     /// All connections are taken.
     Total,
     /// The member's connections are taken.
@@ -75,6 +77,7 @@ pub enum RefusedConnection {
 impl RefusedConnection {
     pub(super) fn word(self) -> &'static str {
         match self {
+            RefusedConnection::Handshakes => "limit_handshakes",
             RefusedConnection::Total => "limit_total",
             RefusedConnection::Client => "limit_client",
             RefusedConnection::HandshakeTimeout => "handshake_timeout",

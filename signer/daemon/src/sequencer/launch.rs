@@ -26,7 +26,7 @@ impl<S: Store> Task<S> {
             now.root = root;
             now.store = None;
         });
-        let second = self.write_second(SecondHead { size: head.size, leaf: head.leaf });
+        let second = self.write_second(SecondHead::at(head.size, head.leaf));
         let checkpoint = batch.checkpoint.clone();
         let mut flight = Flight::new(Some(batch), checkpoint, waiters, messages, None);
         flight.second = Some(second);

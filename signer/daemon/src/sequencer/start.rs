@@ -239,7 +239,7 @@ pub async fn open(
         Some((batch, _)) => (batch.frontier.clone(), batch.tree.root()),
         None => (checked.frontier.clone(), checked.frontier.root()),
     };
-    let stopped = row.latched.as_ref().map(|_| Reason::TrailLatched);
+    let stopped = (row.latched.is_some() || second.latched()).then_some(Reason::TrailLatched);
     let (signed, checkpoint) = (row.signed, checked.checkpoint.size);
     let now = Published { head: row.head, root, signed, checkpoint, stopped, store: None };
     let (published, watching) = watch::channel(now);
@@ -284,7 +284,7 @@ impl<S: crate::store::Store> Task<S> {
     /// Puts an open intent where a crash interrupted it: at the HSM.
     pub(super) fn resume(&mut self, batch: Batch, proof: RecoveryProof) {
         let messages = batch.messages(&self.facts);
-        let second = self.write_second(SecondHead { size: batch.next.size, leaf: batch.next.leaf });
+        let second = self.write_second(SecondHead::at(batch.next.size, batch.next.leaf));
         let checkpoint = batch.checkpoint.clone();
         let mut flight = Flight::new(Some(batch), checkpoint, Vec::new(), messages, Some(proof));
         flight.second = Some(second);

@@ -21,7 +21,7 @@ use crate::fail;
 use crate::metrics::{Metrics, Stage};
 use crate::reason::{Reason, Refusal};
 use crate::signer::TokenSigner;
-use crate::store::files::HeadFile;
+use crate::store::files::{HeadFile, SecondHead};
 use crate::store::{Append, AppendError, Head, Outcome, SignedNote, Store};
 use crate::timekeeper::Timekeeper;
 
@@ -452,7 +452,11 @@ impl<S: Store> Task<S> {
         self.refuse_checkpoints(&refusal);
         self.publish(|now| now.stopped = Some(Reason::TrailLatched));
         let latched = self.store.latch(self.facts.no, reason.code().to_owned()).await;
-        latched.map_err(|error| self.fatal(error.to_string()))
+        latched.map_err(|error| self.fatal(error.to_string()))?;
+        // The store is not trusted to keep it alone.
+        let second = SecondHead { latched: true, ..SecondHead::at(self.head.size, self.head.leaf) };
+        let written = self.write_second(second).await.map_err(std::io::Error::other).and_then(|written| written);
+        written.map_err(|error| self.fatal(format!("the second head was not written: {error}")))
     }
 
     pub(super) fn publish(&self, change: impl FnOnce(&mut Published)) {

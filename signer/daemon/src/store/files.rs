@@ -81,12 +81,13 @@ impl FolderLock {
 }
 
 const MAGIC: &[u8; 16] = b"countersign/hd/1";
-/// Magic, counter, size, leaf hash, checksum.
-const SLOT_LEN: usize = 16 + 8 + 8 + 32 + 32;
+/// Magic, counter, size, leaf hash, whether latched, checksum; numbers are little-endian.
+const SLOT_LEN: usize = 16 + 8 + 8 + 32 + 8 + 32;
 /// Slots stand in different sectors, so that a torn write spoils one of them.
 const SLOT_STRIDE: u64 = 4096;
 
-/// The second head: one trail's newest (size, leaf hash), kept at a second configured place.
+/// The second head: one trail's newest (size, leaf hash), and whether it is latched, kept at a second
+/// configured place.
 ///
 /// Two slots are written in turn; the one with the higher counter whose checksum holds counts. After
 /// a crash the file may lag the store; it never leads it.
@@ -94,6 +95,7 @@ const SLOT_STRIDE: u64 = 4096;
 pub struct HeadFile {
     file: File,
     counter: u64,
+    latched: bool,
 }
 
 /// What the second head says.
@@ -103,6 +105,15 @@ pub struct SecondHead {
     pub size: u64,
     /// Leaf hash of the last one.
     pub leaf: Hash,
+    /// Nothing is signed in the trail any more. Once written it stays.
+    pub latched: bool,
+}
+
+impl SecondHead {
+    /// That of a trail in service.
+    pub fn at(size: u64, leaf: Hash) -> SecondHead {
+        SecondHead { size, leaf, latched: false }
+    }
 }
 
 impl HeadFile {
@@ -123,17 +134,27 @@ impl HeadFile {
         let slots = [0, 1].map(|slot| read_slot(&file, slot));
         let newest = slots.into_iter().flatten().max_by_key(|(counter, _)| *counter);
         let counter = newest.map_or(0, |(counter, _)| counter);
-        Ok((HeadFile { file, counter }, newest.map(|(_, head)| head)))
+        let head = newest.map(|(_, head)| head);
+        let latched = head.is_some_and(|head| head.latched);
+        Ok((HeadFile { file, counter, latched }, head))
+    }
+
+    /// Whether it says that the trail is latched.
+    pub fn latched(&self) -> bool {
+        self.latched
     }
 
     /// Writes a newer head; durable on return.
     pub fn write(&mut self, head: SecondHead) -> io::Result<()> {
         let counter = self.counter + 1;
+        // A head that was on its way when the trail was latched does not open it again.
+        self.latched |= head.latched;
         let mut slot = Vec::with_capacity(SLOT_LEN);
         slot.extend_from_slice(MAGIC);
         slot.extend_from_slice(&counter.to_le_bytes());
         slot.extend_from_slice(&head.size.to_le_bytes());
         slot.extend_from_slice(head.leaf.as_bytes());
+        slot.extend_from_slice(&u64::from(self.latched).to_le_bytes());
         let checksum = Hash::of(&slot);
         slot.extend_from_slice(checksum.as_bytes());
         self.file.write_all_at(&slot, (counter % 2) * SLOT_STRIDE)?;
@@ -152,7 +173,8 @@ fn read_slot(file: &File, slot: u64) -> Option<(u64, SecondHead)> {
     }
     let number = |at: usize| body[at..at + 8].try_into().map(u64::from_le_bytes).ok();
     let leaf: [u8; 32] = body[32..64].try_into().ok()?;
-    Some((number(16)?, SecondHead { size: number(24)?, leaf: Hash::from(leaf) }))
+    let latched = number(64)? != 0;
+    Some((number(16)?, SecondHead { size: number(24)?, leaf: Hash::from(leaf), latched }))
 }
 
 #[cfg(test)]
@@ -164,7 +186,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut file, none) = HeadFile::open(dir.path(), "t", true).unwrap();
         assert_eq!(none, None);
-        let head = |size| SecondHead { size, leaf: Hash::of(&[size as u8]) };
+        let head = |size| SecondHead::at(size, Hash::of(&[size as u8]));
         for size in 1..=5 {
             file.write(head(size)).unwrap();
         }
@@ -174,6 +196,13 @@ mod tests {
         file.file.write_all_at(b"torn", SLOT_STRIDE + 30).unwrap();
         let (_, older) = HeadFile::open(dir.path(), "t", false).unwrap();
         assert_eq!(older, Some(head(4)));
+        // A latch stays, whatever was on its way.
+        file.write(SecondHead { latched: true, ..head(6) }).unwrap();
+        file.write(head(7)).unwrap();
+        let (mut file, latched) = HeadFile::open(dir.path(), "t", false).unwrap();
+        assert_eq!(latched, Some(SecondHead { latched: true, ..head(7) }));
+        file.write(head(8)).unwrap();
+        assert!(HeadFile::open(dir.path(), "t", false).unwrap().1.unwrap().latched);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! From a TCP connection to one that tonic may serve: limits, handshake, identity.
 //!
-//! Every bound is checked without waiting: a connection beyond one is closed and counted. A
-//! connection in handshake holds one of the daemon's connections, and at most for `handshake`.
+//! Every bound is checked without waiting: a connection beyond one is closed and counted. Those in
+//! handshake, which anyone on the network can open, are counted apart from those of members, in all and
+//! for each source address, and last at most `handshake_ms`.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +30,10 @@ use crate::peer::Peer;
 /// Finished handshakes that wait for the server to take them. More wait inside their tasks, which
 /// the bound on connections bounds.
 const HANDED_OVER: usize = 64;
+/// Most connections in handshake.
+const HANDSHAKES: usize = 256;
+/// Most of them from one source: an IPv4 address, or 64 bits of an IPv6 address.
+const HANDSHAKES_PER_SOURCE: usize = 64;
 /// Pause after the system refused to accept (no file descriptors left, for example).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Slot of every identity that the roster does not know.
@@ -53,7 +58,7 @@ pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
     _total: OwnedSemaphorePermit,
-    _slot: ClientSlot,
+    _slot: Slot,
     _open: OpenConnection,
 }
 
@@ -70,6 +75,7 @@ pub fn accept_loop(listener: TcpListener, settings: AcceptSettings) -> ReceiverS
 async fn run(listener: TcpListener, settings: AcceptSettings, sender: mpsc::Sender<io::Result<Connection>>) {
     let total = Arc::new(Semaphore::new(settings.limits.connections));
     let slots = Slots::new(settings.limits.connections_per_client);
+    let (handshakes, sources) = (Arc::new(Semaphore::new(HANDSHAKES)), Slots::new(HANDSHAKES_PER_SOURCE));
     loop {
         let accepted = tokio::select! {
             () = sender.closed() => return,
@@ -83,24 +89,46 @@ async fn run(listener: TcpListener, settings: AcceptSettings, sender: mpsc::Send
                 continue;
             }
         };
-        let Ok(permit) = total.clone().try_acquire_owned() else {
-            settings.metrics.connection_refused(RefusedConnection::Total);
-            tracing::warn!(%address, bound = settings.limits.connections, "connection refused: all are taken");
+        let place = handshakes.clone().try_acquire_owned().ok().zip(sources.take(&source(address.ip())));
+        let Some(place) = place else {
+            settings.metrics.connection_refused(RefusedConnection::Handshakes);
+            // Not louder: anyone can have it written as often as they connect.
+            tracing::debug!(%address, "connection refused: too many are in handshake");
             continue;
         };
-        tokio::spawn(take_in(stream, address, permit, slots.clone(), settings.clone(), sender.clone()));
+        let bounds = Bounds { total: total.clone(), slots: slots.clone() };
+        tokio::spawn(take_in(stream, address, place, bounds, settings.clone(), sender.clone()));
     }
+}
+
+/// What handshakes are counted by. Whoever has an IPv6 address has 64 bits of them.
+fn source(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("{:x}/64", address.to_bits() >> 64),
+    }
+}
+
+/// A place among the connections in handshake.
+type HandshakePlace = (OwnedSemaphorePermit, Slot);
+
+/// Bounds on connections that are open.
+struct Bounds {
+    total: Arc<Semaphore>,
+    slots: Slots,
 }
 
 async fn take_in(
     stream: TcpStream,
     address: SocketAddr,
-    total: OwnedSemaphorePermit,
-    slots: Slots,
+    place: HandshakePlace,
+    bounds: Bounds,
     settings: AcceptSettings,
     sender: mpsc::Sender<io::Result<Connection>>,
 ) {
-    match handshake(stream, total, &slots, &settings).await {
+    let made = handshake(stream, &bounds, &settings).await;
+    drop(place);
+    match made {
         Ok(connection) => {
             tracing::debug!(%address, peer = ?connection.peer, "connected");
             // The receiver is gone only when the server stops.
@@ -115,8 +143,7 @@ async fn take_in(
 
 async fn handshake(
     stream: TcpStream,
-    total: OwnedSemaphorePermit,
-    slots: &Slots,
+    bounds: &Bounds,
     settings: &AcceptSettings,
 ) -> Result<Connection, (RefusedConnection, String)> {
     let failed = |text: String| (RefusedConnection::Handshake, text);
@@ -135,9 +162,13 @@ async fn handshake(
     let chain = session.peer_certificates().unwrap_or_default();
     let client = identity::read(chain).map_err(|error| failed(error.to_string()))?;
     let slot_name = settings.access.member(&client.spiffe_id).map_or(UNKNOWN, |member| member.as_str());
-    let Some(slot) = slots.take(slot_name) else {
-        let text = format!("{} has {} connections, its bound", client.spiffe_id, slots.bound);
+    let Some(slot) = bounds.slots.take(slot_name) else {
+        let text = format!("{} has {} connections, its bound", client.spiffe_id, bounds.slots.bound);
         return Err((RefusedConnection::Client, text));
+    };
+    let Ok(total) = bounds.total.clone().try_acquire_owned() else {
+        let text = format!("all {} connections are taken", settings.limits.connections);
+        return Err((RefusedConnection::Total, text));
     };
     let revocations = settings.tls.revocations().clone();
     let peer = Peer::new(client.spiffe_id, next_number(), client.not_after, client.chain, revocations);
@@ -150,14 +181,15 @@ fn next_number() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// Connections by member. Bounded by the roster: unknown identities share one slot.
+/// Connections by name: a member, or a source address. Unknown identities share one. Names
+/// without connections are not kept.
 #[derive(Clone)]
 struct Slots {
     bound: usize,
     taken: Arc<Mutex<HashMap<String, usize>>>,
 }
 
-struct ClientSlot {
+struct Slot {
     name: String,
     slots: Slots,
 }
@@ -167,22 +199,25 @@ impl Slots {
         Slots { bound, taken: Arc::default() }
     }
 
-    fn take(&self, name: &str) -> Option<ClientSlot> {
+    fn take(&self, name: &str) -> Option<Slot> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.entry(name.to_owned()).or_default();
         if *count >= self.bound {
             return None;
         }
         *count += 1;
-        Some(ClientSlot { name: name.to_owned(), slots: self.clone() })
+        Some(Slot { name: name.to_owned(), slots: self.clone() })
     }
 }
 
-impl Drop for ClientSlot {
+impl Drop for Slot {
     fn drop(&mut self) {
         let mut taken = self.slots.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = taken.get_mut(&self.name) {
             *count = count.saturating_sub(1);
+            if *count == 0 {
+                taken.remove(&self.name);
+            }
         }
     }
 }

@@ -69,7 +69,7 @@ impl Folders {
     /// Moves the second head of a trail.
     pub(crate) fn second_head(&self, trail: &str, size: u64, leaf: Hash) {
         let (mut file, _) = HeadFile::open(&self.heads(), &origin(trail).path_segment(), false).unwrap();
-        file.write(SecondHead { size, leaf }).unwrap();
+        file.write(SecondHead::at(size, leaf)).unwrap();
     }
 }
 
@@ -132,7 +132,7 @@ impl Maker {
         trail.head = batch.next;
         trail.frontier = batch.frontier.clone();
         let (mut second, _) = HeadFile::open(&self.heads, &trail.facts.origin.path_segment(), true).unwrap();
-        second.write(SecondHead { size: batch.next.size, leaf: batch.next.leaf }).unwrap();
+        second.write(SecondHead::at(batch.next.size, batch.next.leaf)).unwrap();
         if !sign {
             return;
         }

@@ -303,6 +303,39 @@ async fn a_silent_client_does_not_hold_a_place() {
     assert_eq!(call(&mut grpc).await, Ok(()));
 }
 
+/// Anyone can open connections and say nothing. Those of members are counted apart, and those of other
+/// addresses have room.
+#[tokio::test]
+async fn silent_connections_keep_nobody_else_out() {
+    let limits = Limits { connections: 4, handshake_ms: 60_000, ..Limits::default() };
+    let running = Running::start(Setup { limits, ..Setup::default() }).await;
+    let from = |last: u8| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+        socket
+    };
+    let mut silent = Vec::new();
+    for _ in 0..80 {
+        silent.push(from(7).connect(running.address).await.unwrap());
+    }
+    running.await_metric("countersign_connections_refused_total{cause=\"limit_handshakes\"} 16").await;
+    let gateway = client(&running.clients, "gateway", 1);
+    let mut grpc = running.call_over(running.connect(running.client(Some(&gateway))).await.unwrap()).await;
+    assert_eq!(call(&mut grpc).await, Ok(()));
+    // A silent one that goes gives its place back.
+    drop(silent);
+    let config = Arc::new(running.client(Some(&gateway)));
+    let again = async {
+        loop {
+            let stream = from(7).connect(running.address).await.unwrap();
+            if running.connect_over(stream, &config).await.is_ok() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.unwrap();
+}
+
 /// The files are read at SIGHUP, long before their next turn.
 #[tokio::test]
 async fn a_hangup_reads_the_files() {

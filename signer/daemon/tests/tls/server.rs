@@ -119,7 +119,15 @@ impl Running {
     }
 
     pub(crate) async fn connect_shared(&self, config: &Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
-        let stream = TcpStream::connect(self.address).await?;
+        self.connect_over(TcpStream::connect(self.address).await?, config).await
+    }
+
+    /// A handshake over a connection that is made.
+    pub(crate) async fn connect_over(
+        &self,
+        stream: TcpStream,
+        config: &Arc<ClientConfig>,
+    ) -> io::Result<TlsStream<TcpStream>> {
         TlsConnector::from(config.clone()).connect(ServerName::try_from("localhost").unwrap(), stream).await
     }
 

@@ -193,7 +193,7 @@ async fn a_second_head_that_cannot_be_written_ends_the_writer() {
         bench.checkpoint().await;
         assert_whole(&bench, 2);
         let (_, second) = HeadFile::open(bench.dir.path(), "a", false).unwrap();
-        assert_eq!(second, Some(SecondHead { size: 2, leaf: bench.row().head.leaf }));
+        assert_eq!(second, Some(SecondHead::at(2, bench.row().head.leaf)));
     }
 }
 

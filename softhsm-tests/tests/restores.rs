@@ -152,6 +152,12 @@ fn a_backup_that_is_restored_and_not_started_since() {
     for trail in &trails {
         runtime.block_on(sign_some(&client, trail, "after"));
     }
+    // A statement whose number the backup knows nothing of.
+    let exported = |name: &str| {
+        let out = scene.stage.folder.join(name).display().to_string();
+        run(&mut scene.stage.countersign("auditor-1", &["export", "--out", &out])).unwrap();
+    };
+    exported("lost.zip");
     daemon.kill().unwrap();
 
     restore(&scene, &backup);
@@ -162,6 +168,7 @@ fn a_backup_that_is_restored_and_not_started_since() {
         assert_eq!(error.reason(), "HEAD_MISMATCH", "{error}");
         assert_latched(&runtime, &scene, trail);
     }
+    exported("evidence.zip");
     daemon.stop().unwrap();
     // Nor does a restart sign there, or loosen a latch.
     let daemon = scene.stage.spawn().unwrap();
@@ -171,7 +178,8 @@ fn a_backup_that_is_restored_and_not_started_since() {
     }
     daemon.stop().unwrap();
     assert_eq!(signed_in(&scene, &trails), before, "nothing is signed in a trail that lost its end");
-    // In the admin trail neither: its mark stayed where it was, and the restored store meets it.
+    // In the admin trail neither: its mark stayed where it was, and the restored store meets it. The second
+    // export's statement has a number above the mark of the first.
     assert_positions(&scene.transcript());
 }
 

@@ -1,13 +1,11 @@
 //! The configuration file: one TOML document, one struct, whose docs are the reference.
 //!
 //! - [`Config::load`]: reads, refuses unknown keys with line and column, checks every bound.
-//! - `check`: what the file names is there and can be used.
 //! - `sections`: the tables with bounds. `token`: the two tokens. `locate`: where a key stands.
 //!
 //! Relative paths are taken from the folder of the configuration file. The file can admit nobody:
 //! who may write or read comes from the genesis.
 
-mod check;
 mod error;
 mod locate;
 mod sections;

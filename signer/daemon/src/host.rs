@@ -17,7 +17,7 @@ use countersignd::genesis::handout::Standing;
 use countersignd::genesis::init::{self, Way};
 use countersignd::genesis::seal::{self, HandedIn};
 use countersignd::store::files::FolderLock;
-use countersignd::{backup, pin, run};
+use countersignd::{backup, pin, preflight, run};
 use serde::Serialize;
 use serde_json::json;
 
@@ -59,7 +59,7 @@ pub(crate) async fn run(config: &Config, cli: &Cli, command: &Command) -> anyhow
 /// What `--check-config` says: every problem, or what was found in order.
 pub(crate) fn check_config(config: &Config, cli: &Cli) -> anyhow::Result<()> {
     let path = cli.config.display();
-    let problems = config.problems();
+    let problems = preflight::problems(config);
     anyhow::ensure!(problems.is_empty(), "{path}: {}", problems.join(&format!("\n{path}: ")));
     let output = Output { json: cli.json };
     output.show(&json!({ "configuration": path.to_string(), "ok": true }), |_| {

@@ -26,6 +26,7 @@
 //! | [`notify`] | systemd |
 //! | [`peer`] | the proven identity of a connection |
 //! | [`pin`] | pin-clear |
+//! | [`preflight`] | `--check-config`: what the configuration names is there |
 //! | [`reason`] | the stable reason codes of every refusal |
 //! | [`run`] | start, serve, drain |
 //! | [`sequencer`] | one task a trail: batches, intents, signatures, answers |
@@ -56,6 +57,7 @@ pub mod metrics;
 pub mod notify;
 pub mod peer;
 pub mod pin;
+pub mod preflight;
 pub mod reason;
 pub mod run;
 pub mod sequencer;

@@ -199,7 +199,7 @@ fuzz_target!(init: seeds(), |bytes: &[u8]| {
     let (trust, held) = (notary.trust(), Held::default());
     let checker = Checker { trust: &trust, held: &held, skew: Duration::from_secs(1 << 20) };
     let mut sent = events().map(|event| Sent::prepare(event, &MEMBER.parse().unwrap(), 0).unwrap());
-    let Ok(outcomes) = checker.message(&mut sent, answer.answers, &answer.proofs) else {
+    let Ok(outcomes) = checker.message(&mut sent, answer.answers, answer.proofs) else {
         assert!(!honest);
         return;
     };

@@ -97,7 +97,7 @@ fn seeds() {
 }
 
 fn head(size: u64) -> daemon::store::files::SecondHead {
-    daemon::store::files::SecondHead { size, leaf: countersign_trail::hash::Hash::of(&size.to_be_bytes()) }
+    daemon::store::files::SecondHead::at(size, countersign_trail::hash::Hash::of(&size.to_be_bytes()))
 }
 
 fn folder() -> &'static Path {

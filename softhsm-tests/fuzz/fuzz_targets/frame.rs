@@ -10,7 +10,7 @@ mod config;
 #[allow(dead_code, reason = "the pool's and the worker's")]
 mod error;
 mod mark {
-    pub(crate) use countersign_hsm::Mark;
+    pub(crate) use countersign_hsm::{Mark, Marked};
 }
 #[path = "../../../signer/hsm/src/protocol.rs"]
 #[allow(dead_code, reason = "the pool's and the worker's")]

@@ -93,7 +93,7 @@ impl Token {
     }
 
     /// Where the PIN stands. A checked table has one of the two.
-    pub(super) fn pin_source(&self) -> PinSource {
+    pub(crate) fn pin_source(&self) -> PinSource {
         match (&self.pin_file, &self.pin_credential) {
             (Some(path), _) => PinSource::File(path.clone()),
             (None, name) => PinSource::Credential(name.clone().unwrap_or_default()),

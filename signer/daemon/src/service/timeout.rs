@@ -8,8 +8,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::http::{Request, Response};
 use tokio::time::{Instant, sleep_until};
+use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
 use crate::reason::{Reason, Refusal};

@@ -10,8 +10,7 @@ import base64, hashlib, json, pathlib, sys, time, tomllib, uuid
 import grpc, rfc8785
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from google.protobuf.message import Message
-import batch_proof
+import batch_proof, facts
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "proto"))
 pb, services = grpc.protos_and_services("countersign/v1/signing.proto")
@@ -29,9 +28,9 @@ def connect(profile, genesis):
 
 def decision(text):
     """An event. Its id begins with the time, so that ids ascend."""
-    facts = {"team": "docs", "model": {"provider": "example", "name": "example-1"}, "attributes": {"lang": "en"},
-             "tokens": {"prompt": 12, "completion": 0}}
-    return {"event_id": f"{time.time_ns():x}-{uuid.uuid4()}", "type": "llm.completion", "facts": facts,
+    said = {"team": "docs", "model": {"provider": "example", "name": "example-1"}, "attributes": {"lang": "en"},
+            "tokens": {"prompt": 12, "completion": 0}}
+    return {"event_id": f"{time.time_ns():x}-{uuid.uuid4()}", "type": "llm.completion", "facts": said,
             "category": "CATEGORY_NORMAL", "decision": "DECISION_ALLOW", "result": "RESULT_DELIVERED",
             "request": {"media_type": "text/plain", "data": text.encode()}}
 
@@ -42,7 +41,7 @@ def check(keys, sent, answer):
     event, request = sent.event, sent.event.request
     enums = {name: word(event, name) for name in ("category", "decision", "result")}
     salts = {salt.part: salt.salt for salt in signed.salts}
-    parts = {"facts": commitment("facts", "application/json", salts["facts"], rfc8785.dumps(plain(event.facts))),
+    parts = {"facts": commitment("facts", "application/json", salts["facts"], rfc8785.dumps(facts.plain(event.facts))),
              "request": commitment("request", request.media_type, salts["request"], request.data)}
     expected = {"trail": sent.trail, "seq": str(signed.seq), "event_id": event.event_id, "type": event.type}
     must(record == record | expected | enums | {"parts": parts}, "the record is what was sent")
@@ -63,23 +62,6 @@ def word(event, name):
     """An enumeration's value as the record has it."""
     value = event.DESCRIPTOR.fields_by_name[name].enum_type.values_by_number[getattr(event, name)]
     return value.name.removeprefix(f"{name}_".upper()).lower()
-
-
-def plain(message):
-    """A message of facts as JSON: numbers are decimal strings and always there, what is empty is left out."""
-    members = {}
-    for field in message.DESCRIPTOR.fields:
-        value, kind = getattr(message, field.name), field.message_type
-        if isinstance(value, int):
-            value = str(value)
-        elif isinstance(value, Message):
-            value = plain(value) if message.HasField(field.name) else None
-        elif kind and kind.GetOptions().map_entry:
-            value = dict(value)
-        elif not isinstance(value, str):
-            value = [plain(one) if kind else one for one in value]
-        members[field.name] = value
-    return {name: value for name, value in members.items() if value}
 
 
 def commitment(name, media_type, salt, content):

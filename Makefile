@@ -54,11 +54,11 @@ interop: ## Check our formats with software that others wrote (Python, Node, Ope
 lint: fmt deny ## Check format, lints and dependencies
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-fmt:
+fmt: ## Check the format alone
 	cargo fmt --all --check
 	cargo fmt --manifest-path softhsm-tests/fuzz/Cargo.toml --check
 
-deny:
+deny: ## Check licences, bans and sources of the dependencies alone
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 	cargo deny check licenses bans sources
 

@@ -75,16 +75,19 @@ impl StepDetector {
         if let Some(found) = self.found {
             return found;
         }
-        let elapsed = reading.boot.saturating_sub(self.anchor.boot);
-        let expected = self.anchor.wall.saturating_add(elapsed);
-        let state = compare(expected, reading.wall, self.max_step, self.max_step);
+        let state = compare(self.expected(reading), reading.wall, self.max_step, self.max_step);
         if state != ClockState::Steady {
             self.found = Some(state);
         }
         state
     }
 
-    /// Somebody confirmed that the clock is right as it is now.
+    /// The wall clock that CLOCK_BOOTTIME gives at a reading, in microseconds since 1970.
+    pub fn expected(&self, reading: Reading) -> i64 {
+        self.anchor.wall.saturating_add(reading.boot.saturating_sub(self.anchor.boot))
+    }
+
+    /// Begins anew at a reading whose wall clock is right.
     pub fn confirm(&mut self, reading: Reading) {
         self.anchor = reading;
         self.found = None;

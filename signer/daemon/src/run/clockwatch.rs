@@ -8,7 +8,7 @@ use countersign_trail::control::ClockBody;
 use countersign_trail::time::Timestamp;
 
 use crate::admin_log::AdminLog;
-use crate::clock::{ClockState, Reading, StepDetector, check_at_start};
+use crate::clock::{ClockState, Reading, check_at_start};
 use crate::config;
 use crate::reason::{Reason, Refusal};
 use crate::store::files;
@@ -23,31 +23,46 @@ const STEPPED: &str = "clock-stepped";
 /// Seconds of a day.
 const DAY: u64 = 86_400;
 
-/// At start: a clock far beyond the last record, or before it, stops issuing unless the operator
-/// confirmed it. Either is recorded.
-pub(super) async fn at_start(
-    config: &config::Clock,
-    data_dir: &Path,
-    last: Timestamp,
-    clock: &Timekeeper,
-    log: &AdminLog,
-) -> Result<(), Refusal> {
+/// What a look at the clock before the start found.
+pub(super) enum Found {
+    /// Nothing, or a step that was confirmed and is over.
+    Steady,
+    /// A step, and whether the operator confirmed that the clock is right.
+    Step { expected: Timestamp, found: Timestamp, confirmed: bool },
+}
+
+/// Before anything is recorded: a clock far beyond the last record, or before it, is not believed unless
+/// the operator confirmed it.
+pub(super) fn look(config: &config::Clock, data_dir: &Path, last: Timestamp, clock: &Timekeeper) -> Found {
     let gap = Duration::from_secs(config.max_gap_days * DAY);
     let step = Duration::from_secs(config.max_step_seconds);
-    let state = check_at_start(last, Reading::take().wall, gap, step);
     let confirmed = data_dir.join(CONFIRMED).exists();
-    let (expected, found) = match state {
-        ClockState::Stepped { expected, found } => (expected, found),
-        ClockState::Steady if data_dir.join(STEPPED).exists() => (last, clock.now()),
-        // A confirmation that nothing asked for must not confirm a later step.
-        ClockState::Steady => return remove(data_dir, CONFIRMED),
-    };
-    if confirmed {
-        log.clock(ClockBody { expected, found, heads: Vec::new(), state: "confirmed".to_owned() }).await?;
-        remove(data_dir, STEPPED)?;
-        return remove(data_dir, CONFIRMED);
+    match check_at_start(last, Reading::take().wall, gap, step) {
+        ClockState::Stepped { expected, found } => {
+            if !confirmed {
+                clock.hold(last);
+            }
+            Found::Step { expected, found, confirmed }
+        }
+        ClockState::Steady if data_dir.join(STEPPED).exists() => {
+            Found::Step { expected: last, found: clock.now(), confirmed }
+        }
+        ClockState::Steady => Found::Steady,
     }
-    stop(log, clock, data_dir, expected, found).await
+}
+
+/// At start, once its own record stands: a step is recorded, as confirmed or as what stops issuing.
+pub(super) async fn at_start(found: Found, data_dir: &Path, clock: &Timekeeper, log: &AdminLog) -> Result<(), Refusal> {
+    match found {
+        // A confirmation that nothing asked for must not confirm a later step.
+        Found::Steady => remove(data_dir, CONFIRMED),
+        Found::Step { expected, found, confirmed: true } => {
+            log.clock(ClockBody { expected, found, heads: Vec::new(), state: "confirmed".to_owned() }).await?;
+            remove(data_dir, STEPPED)?;
+            remove(data_dir, CONFIRMED)
+        }
+        Found::Step { expected, found, confirmed: false } => stop(log, clock, data_dir, expected, found).await,
+    }
 }
 
 fn remove(data_dir: &Path, marker: &str) -> Result<(), Refusal> {
@@ -58,18 +73,18 @@ fn remove(data_dir: &Path, marker: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Compares the wall clock with CLOCK_BOOTTIME for as long as the daemon runs.
-pub(super) async fn watch(config: config::Clock, data_dir: PathBuf, clock: Arc<Timekeeper>, log: Arc<AdminLog>) {
-    let mut detector = StepDetector::new(Reading::take(), Duration::from_secs(config.max_step_seconds));
+/// Looks for a step as long as the daemon runs, and records one. What is issued meanwhile looks itself.
+pub(super) async fn watch(data_dir: PathBuf, clock: Arc<Timekeeper>, log: Arc<AdminLog>) {
+    let mut recorded = clock.stopped().is_some();
     loop {
         tokio::time::sleep(EVERY).await;
-        if clock.stopped().is_some() {
-            continue;
-        }
-        if let ClockState::Stepped { expected, found } = detector.check(Reading::take())
-            && let Err(error) = stop(&log, &clock, &data_dir, expected, found).await
-        {
-            tracing::error!(%error, "the step of the clock is not recorded; nothing is issued all the same");
+        if let Some((expected, found)) = clock.step().filter(|_| !recorded) {
+            match stop(&log, &clock, &data_dir, expected, found).await {
+                Ok(()) => recorded = true,
+                Err(error) => {
+                    tracing::error!(%error, "the step of the clock is not recorded yet; nothing is issued all the same");
+                }
+            }
         }
     }
 }
@@ -82,9 +97,9 @@ async fn stop(
     found: Timestamp,
 ) -> Result<(), Refusal> {
     tracing::error!(%expected, %found, "the clock stepped: nothing is issued until it is confirmed with `countersignd clock-confirm` and a restart");
+    clock.set_stopped(Some(Reason::ClockStep));
     let marked = files::replace(&data_dir.join(STEPPED), b"");
     let recorded = log.clock(ClockBody { expected, found, heads: Vec::new(), state: "stepped".to_owned() }).await;
-    clock.set_stopped(Some(Reason::ClockStep));
     marked.map_err(|error| Refusal::new(Reason::Internal, error))?;
     recorded.map(|_| ())
 }

@@ -72,12 +72,7 @@ pub(super) async fn serve(config: &Config, mut started: Started) -> Result<(), R
         sides.spawn(http::serve_public(listener, tls.clone(), published, stopped(stopping.clone())));
     }
     watch_tokens(&mut sides, &started, &stopping);
-    sides.spawn(clockwatch::watch(
-        config.clock.clone(),
-        config.data_dir.clone(),
-        appliance.clock.clone(),
-        started.log.clone(),
-    ));
+    sides.spawn(clockwatch::watch(config.data_dir.clone(), appliance.clock.clone(), started.log.clone()));
     let fresh = tls.clone();
     sides.spawn(async move {
         if let Err(error) = fresh.keep_fresh().await {

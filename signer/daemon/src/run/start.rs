@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign_hsm::{Pool, Reason, consume_pin_cleared_marker, pin_cleared_marker};
 use countersign_trail::admin::{AdminError, AdminState, Documents};
@@ -54,7 +55,8 @@ pub async fn start(config: &Config, config_hash: Hash, fingerprint: Hash) -> Res
     let (record_token, record_serial) = token(config, &state, TokenRole::Record).await?;
     let (admin_token, admin_serial) = token(config, &state, TokenRole::Admin).await?;
     let floor = rows.iter().map(|row| row.head.time).max().unwrap_or(state.genesis.created);
-    let clock = Arc::new(Timekeeper::starting_at(floor));
+    let clock = Arc::new(Timekeeper::guarded(floor, Duration::from_secs(config.clock.max_step_seconds)));
+    let step = clockwatch::look(&config.clock, &config.data_dir, floor, &clock);
     let origins: Vec<Origin> = rows.iter().map(|row| row.origin.clone()).collect();
     let members = state.plan.members.iter().map(|member| member.id.clone());
     let metrics = Arc::new(Metrics::new(members, origins));
@@ -82,7 +84,7 @@ pub async fn start(config: &Config, config_hash: Hash, fingerprint: Hash) -> Res
     let others = trails.values().filter(|trail| trail.facts().no != ADMIN_TRAIL_NO).cloned().collect();
     let log = Arc::new(AdminLog::new(&with_recovered(&store, &state, admin_rows)?, admin_trail, others, clock.clone()));
     record_start(config, &log, config_hash, vec![admin_serial, record_serial]).await?;
-    clockwatch::at_start(&config.clock, &config.data_dir, floor, &clock, &log).await.map_err(CeremonyError::from)?;
+    clockwatch::at_start(step, &config.data_dir, &clock, &log).await.map_err(CeremonyError::from)?;
     let gateways =
         state.plan.members.iter().filter(|member| member.role == Role::Gateway).map(|member| member.id.clone());
     let started_at = clock.now();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use countersign_hsm::{MAX_BATCH_ITEMS, RecoveryProof};
 use countersign_trail::checkpoint::SignedCheckpoint;
+use countersign_trail::control::Body;
 use countersign_trail::document::Mode;
 use countersign_trail::id::InstanceId;
 use countersign_trail::keys::PublicKey;
@@ -125,7 +126,8 @@ impl<S: Store> Task<S> {
     async fn take(&mut self, work: Work) -> Result<(), Fatal> {
         match work {
             Work::Group(group) => self.take_group(group),
-            Work::Control(body, reply) => match self.refusing() {
+            // What a step of the clock is recorded with.
+            Work::Control(body, reply) => match self.refusing(matches!(body, Body::Clock(_) | Body::Start(_))) {
                 Some(reason) => drop(reply.send(Err(self.refusal(reason)))),
                 None => {
                     let heartbeat = self.bounds.heartbeat_every;
@@ -137,7 +139,7 @@ impl<S: Store> Task<S> {
             {
                 drop(reply.send(Ok(self.checkpoint)));
             }
-            Work::Checkpoint(reply) => match self.refusing() {
+            Work::Checkpoint(reply) => match self.refusing(false) {
                 Some(reason) => drop(reply.send(Err(self.refusal(reason)))),
                 None => self.checkpoint_waiters.push(reply),
             },
@@ -151,7 +153,7 @@ impl<S: Store> Task<S> {
     }
 
     fn take_group(&mut self, group: Group) {
-        let refusal = match self.refusing() {
+        let refusal = match self.refusing(false) {
             Some(reason) => Some(self.refusal(reason)),
             None if group.deadline.is_some_and(|at| at <= Instant::now()) => Some(Refusal::new(
                 Reason::DeadlineExceeded,
@@ -175,15 +177,15 @@ impl<S: Store> Task<S> {
         self.gathering.add_group(group, self.clock.now(), &self.head, &mut self.recent, self.bounds.heartbeat_every);
     }
 
-    /// Why nothing new is taken at present.
-    fn refusing(&self) -> Option<Reason> {
+    /// Why nothing new is taken at present; `whatever_the_clock`: not for a step of it.
+    fn refusing(&self, whatever_the_clock: bool) -> Option<Reason> {
         // Without a flight it is the store that keeps an outcome waiting.
         let stalled = self.flight.as_ref().is_none_or(|flight| flight.signing.is_none());
         let draining = self.draining.is_some().then_some(Reason::Draining);
         self.latched
             .map(|_| Reason::TrailLatched)
             .or(draining)
-            .or(self.clock.stopped())
+            .or_else(|| self.clock.stopped().filter(|_| !whatever_the_clock))
             .or_else(|| self.published.borrow().stopped.filter(|_| stalled))
     }
 
@@ -242,7 +244,7 @@ impl<S: Store> Task<S> {
         }
         // One that is refused, or cannot be now, is not tried again at once.
         self.heartbeat_at = Instant::now() + self.bounds.heartbeat_every.min(*RETRY.end());
-        if self.gathering.is_empty() && self.refusing().is_none() && self.signer.trouble().is_none() {
+        if self.gathering.is_empty() && self.refusing(false).is_none() && self.signer.trouble().is_none() {
             self.gathering.add_heartbeat(self.clock.now(), &self.head, self.bounds.heartbeat_every);
         }
     }

@@ -76,6 +76,9 @@ pub(crate) async fn run(args: &SignArgs, output: Output) -> Outcome {
     drop(receiver);
     // The messages that nobody answers hold the window that the sending task may be waiting for.
     drop(answered);
+    if let Err(ClientError::Alarm(alarm)) = &ended {
+        receipts.alarm(alarm)?;
+    }
     receipts.finish()?;
     newest::keep(&client, fingerprint, &args.trail)?;
     let failure = finish(ended, unanswered, sending.await);

@@ -159,7 +159,7 @@ async fn a_renewed_certificate_loses_no_call() {
     fs::write(tls.join("server.pem"), "nothing").unwrap();
     readings(&daemon, "failed", 2).await;
     assert!(shown(&third));
-    says(&daemon.log_end(), &["TLS files have changed and cannot be used", "server.pem"]);
+    says(&daemon.log_end(), &["a TLS file has changed and cannot be used", "server.pem"]);
     calls.go_on().await;
     stream.sign().await.unwrap();
     calls.finish().await;

@@ -123,7 +123,7 @@ fn what_the_quickstart_says_can_be_done_can_be() {
     std::fs::write(stage.folder.join(talk::PID_FILE), format!("{}\n", daemon.pid())).unwrap();
     for (_, command) in talk::commands(&stage, Path::new(support::SAMPLE)) {
         let mut shell = Command::new("sh");
-        shell.args(["-euc", &command]).current_dir(root()).env("XDG_STATE_HOME", stage.folder.join("state"));
+        shell.args(["-euc", &command]).env("XDG_STATE_HOME", stage.folder.join("state"));
         support::done(&mut shell);
     }
     assert!(daemon.wait_exit(STOP_LIMIT).unwrap().success(), "{}", daemon.log_end());

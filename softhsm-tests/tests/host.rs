@@ -173,7 +173,9 @@ fn the_hosts_commands_say_what_they_did() {
     assert!(object(&stage, &["clock-confirm"])["confirmed"].as_str().unwrap().ends_with('Z'));
 
     let mark = object(&stage, &["mark-confirm"]);
-    assert_eq!(mark, json!({ "origin": "demo.example/admin", "size": 2, "set": false }));
+    assert_eq!(mark[0], json!({ "of": "demo.example/admin", "size": 2, "set": false }));
+    // Of the evidence key's statements, of which there is none.
+    assert_eq!((&mark[1]["size"], &mark[1]["set"]), (&json!(0), &json!(false)), "{mark}");
 
     let to = stage.folder.join("backup");
     let backup = object(&stage, &["backup", "--to", to.to_str().unwrap()]);

@@ -1,12 +1,24 @@
 //! The library by which a gateway signs its decisions and checks every answer.
 //!
 //! ```no_run
-//! # async fn example(ca: Vec<u8>, cert: Vec<u8>, key: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
-//! use countersign_client::{Bytes, Client, ClientConfig, Connection, Hash, Trust, new_event_id, v1};
+//! # async fn example(ca: Vec<u8>, cert: Vec<u8>, key: Vec<u8>, event: countersign_client::v1::Event)
+//! # -> Result<(), Box<dyn std::error::Error>> {
+//! use countersign_client::{Client, ClientConfig, Connection, Trust};
 //!
 //! let connection = Connection::new("https://countersign.example:9463", ca, cert, key);
-//! let fingerprint: Hash = "0f5c…".parse()?; // from the people of the ceremony
+//! let fingerprint = "0f5c…".parse()?; // from the people of the ceremony
 //! let client = Client::connect(ClientConfig::new(connection, Trust::Genesis(fingerprint))).await?;
+//! let receipt = client.sign("acme.example/decisions", event).await?;
+//! println!("{} is record {} at {}", receipt.event_id, receipt.seq, receipt.time);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! An event, and how its call may end:
+//!
+//! ```no_run
+//! # async fn example(client: countersign_client::Client) {
+//! use countersign_client::{Bytes, new_event_id, v1};
 //!
 //! let request = v1::Content {
 //!     media_type: "application/json".to_owned(),
@@ -28,7 +40,6 @@
 //!     Err(error) if error.certainly_not_recorded() => eprintln!("not recorded: {error}"),
 //!     Err(error) => eprintln!("sign it again, as it is, to find out: {error}"),
 //! }
-//! # Ok(())
 //! # }
 //! ```
 //!

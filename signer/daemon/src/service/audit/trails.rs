@@ -31,7 +31,8 @@ impl Audit {
                 let row = rows.iter().find(|row| row.no == handle.facts().no);
                 let state = row.and_then(|row| row.latched.clone()).unwrap_or_else(|| "open".to_owned());
                 let stopped = stopped.map(|reason| reason.code().to_owned()).unwrap_or_default();
-                Ok(Trail { state, stopped, ..trail(snapshot, handle.facts(), handle.now().signed)? })
+                let now = handle.now();
+                Ok(Trail { state, stopped, ..trail(snapshot, handle.facts(), now.signed, now.checkpoint)? })
             };
             handles.iter().map(describe).collect()
         })
@@ -61,10 +62,16 @@ impl Audit {
     }
 }
 
-/// A trail up to `size`; its state apart.
-fn trail(snapshot: &Snapshot<'_>, facts: &TrailFacts, size: u64) -> Result<Trail, ReadError> {
+/// A trail up to `size`; its state apart. Only a head that has a durable checkpoint leaves the daemon.
+fn trail(snapshot: &Snapshot<'_>, facts: &TrailFacts, size: u64, checkpoint: u64) -> Result<Trail, ReadError> {
     let damaged = |problem: String| ReadError::Damaged { what: facts.origin.to_string(), problem };
-    let root = StoredTree::new(snapshot, facts.no).frontier(size).map_err(|error| damaged(error.to_string()))?.root();
+    let root = match checkpoint {
+        covered if covered == size => {
+            let frontier = StoredTree::new(snapshot, facts.no).frontier(size);
+            frontier.map_err(|error| damaged(error.to_string()))?.root().as_bytes().to_vec()
+        }
+        _ => Vec::new(),
+    };
     let last = match size.checked_sub(1) {
         None => None,
         Some(seq) => snapshot.record(facts.no, seq)?,
@@ -75,7 +82,7 @@ fn trail(snapshot: &Snapshot<'_>, facts: &TrailFacts, size: u64) -> Result<Trail
         origin: facts.origin.to_string(),
         mode: facts.mode.word().to_owned(),
         size,
-        root: root.as_bytes().to_vec().into(),
+        root: root.into(),
         last_time: last.map(|record| record.header.time.to_string()).unwrap_or_default(),
         kids: facts.record_key.iter().chain([&facts.checkpoint_key]).map(Kid::to_string).collect(),
         ..Trail::default()

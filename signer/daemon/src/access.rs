@@ -181,9 +181,13 @@ impl Access {
     /// # Errors
     /// Any [`Denied`] but [`Denied::NotGranted`].
     pub fn authorise_gateway(&self, peer: Option<&Peer>, now: Timestamp) -> Result<Caller, Denied> {
+        self.gateway(peer, now).map(|entry| entry.caller.clone())
+    }
+
+    fn gateway(&self, peer: Option<&Peer>, now: Timestamp) -> Result<&Entry, Denied> {
         let entry = self.entry(peer, now)?;
         match entry.caller.role {
-            Role::Gateway => Ok(entry.caller.clone()),
+            Role::Gateway => Ok(entry),
             Role::Auditor | Role::Administrator | Role::Operator => Err(entry.forbidden("sign")),
         }
     }
@@ -193,8 +197,7 @@ impl Access {
     /// # Errors
     /// Any [`Denied`].
     pub fn authorise_write(&self, peer: Option<&Peer>, now: Timestamp, trail: &Origin) -> Result<Caller, Denied> {
-        self.authorise_gateway(peer, now)?;
-        self.entry(peer, now)?.granted(trail)
+        self.gateway(peer, now)?.granted(trail)
     }
 
     /// May the caller read heads, proofs and records of `trail` (the admin trail too), and whose

@@ -32,7 +32,7 @@ enum Inner {
 /// A message's fields with more in them, by their numbers.
 type Fields = &'static [(u32, Inner)];
 
-// `static SHAPES: &[(&str, Fields)]`: every message of the package, by its full name, sorted.
+// `static SHAPES: [(&str, Fields); N]`: every message, by its name within the package.
 include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
 
 /// What tonic's own Protobuf codec does, within the bounds.

@@ -118,13 +118,7 @@ fn an_older_copy_is_refused_at_the_start_and_by_the_client_that_knows_better() {
     let store = rusqlite::Connection::open(at("data/store.db")).unwrap();
     assert_eq!(store.execute("UPDATE trails SET latched = NULL WHERE latched IS NOT NULL", []).unwrap(), trails.len());
     drop(store);
-    // With a latched trail the daemon serves, and says that it is not ready.
-    let daemon = scene.stage.spawn().unwrap();
-    wait_for("the latched trail's reason", || daemon.readyz().is_ok_and(|answer| answer.contains("TRAIL_LATCHED")));
-    for trail in &trails {
-        assert_latched(&runtime, &scene, trail);
-    }
-    daemon.stop().unwrap();
+    assert_latched_after_a_restart(&runtime, &scene, &trails);
     assert_eq!(signed_in(&scene, &trails), before, "nothing is signed in a trail that lost its end");
     let conflicts = conflicts(&scene.transcript());
     assert!(!conflicts.is_empty(), "the threat model names this case");
@@ -171,12 +165,7 @@ fn a_backup_that_is_restored_and_not_started_since() {
     exported("evidence.zip");
     daemon.stop().unwrap();
     // Nor does a restart sign there, or loosen a latch.
-    let daemon = scene.stage.spawn().unwrap();
-    wait_for("the latched trail's reason", || daemon.readyz().is_ok_and(|answer| answer.contains("TRAIL_LATCHED")));
-    for trail in &trails {
-        assert_latched(&runtime, &scene, trail);
-    }
-    daemon.stop().unwrap();
+    assert_latched_after_a_restart(&runtime, &scene, &trails);
     assert_eq!(signed_in(&scene, &trails), before, "nothing is signed in a trail that lost its end");
     // In the admin trail neither: its mark stayed where it was, and the restored store meets it. The second
     // export's statement has a number above the mark of the first.
@@ -197,6 +186,16 @@ fn restore(scene: &Scene, backup: &Path) {
     copy(&backup.join("heads"), &at("heads"));
     // 4; the start, 5, is the test's.
     run(&mut scene.stage.countersignd(&["fsck"])).unwrap();
+}
+
+/// With latched trails the daemon serves, and says that it is not ready.
+fn assert_latched_after_a_restart(runtime: &Runtime, scene: &Scene, trails: &[String]) {
+    let daemon = scene.stage.spawn().unwrap();
+    wait_for("the latched trail's reason", || daemon.readyz().is_ok_and(|answer| answer.contains("TRAIL_LATCHED")));
+    for trail in trails {
+        assert_latched(runtime, scene, trail);
+    }
+    daemon.stop().unwrap();
 }
 
 /// Nobody signs there any more, whatever they hold.

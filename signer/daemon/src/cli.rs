@@ -122,8 +122,8 @@ pub(crate) enum Command {
     /// records it and goes on.
     #[command(after_help = with_codes(CLOCK_CONFIRM_HELP))]
     ClockConfirm,
-    /// Confirm, where the HSM worker's mark of the admin trail was lost, that this store is the newest
-    /// copy there is: its end becomes the mark. Never moves a mark back.
+    /// Confirm, where an HSM worker's mark of the admin trail or of statements was lost, that this store is
+    /// the newest copy there is: its end becomes the mark. Never moves a mark back.
     #[command(after_help = with_codes(MARK_CONFIRM_HELP))]
     MarkConfirm,
     /// Print the completions of a shell.
